@@ -1,0 +1,209 @@
+# Copyright 2026 The JAX Authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     https://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Runs a program unchanged, with the patch in place as soon as JAX is there."""
+
+import importlib.machinery
+import importlib.util
+import os
+import pkgutil
+import sys
+import types
+
+import jax_patch
+
+_USAGE = """\
+usage: python -m jax_patch [-m MODULE | -c CODE | SCRIPT] [ARG ...]
+       python -m jax_patch --status
+       python -m jax_patch --help"""
+
+_HELP = f"""\
+{_USAGE}
+
+The program runs as if python itself ran it: sys.argv, sys.path, __main__, exit
+code and tracebacks are the same. SCRIPT may be a directory or a zip file that
+has a __main__.py. What comes after the program's name belongs to the program.
+
+--status prints which JAX is installed, whether the patch can be applied to it,
+and which names it replaces. The exit code is 1 where it cannot.
+
+Processes that the program starts are ordinary ones: a forked worker inherits
+the patch, a spawned worker has to call jax_patch.apply() itself."""
+
+
+class _PatchWhenJaxIsImported:
+  """A meta path finder that applies the patch right after JAX was imported.
+
+  Importing JAX before the program starts would be simpler, but JAX reads
+  environment variables then, and programs set these before they import it.
+  """
+
+  def find_spec(self, name, path=None, target=None):
+    if name != "jax":
+      return None
+    for finder in sys.meta_path:
+      spec = None if finder is self else finder.find_spec(name, path, target)
+      if spec is not None:
+        break
+    else:
+      return None
+    if spec.loader is None:
+      return spec
+    exec_module = spec.loader.exec_module
+
+    def exec_and_patch(module):
+      # A loader may be shared, as a zip file's is, and so hold this twice.
+      vars(spec.loader).pop("exec_module", None)
+      exec_module(module)
+      # Only now: looking a spec up does not mean that it gets imported.
+      if self in sys.meta_path:
+        sys.meta_path.remove(self)
+      jax_patch.apply()
+
+    spec.loader.exec_module = exec_and_patch
+    return spec
+
+
+def _main():
+  kind, *rest = sys.argv[1:] or [""]
+  if kind in ("-h", "--help"):
+    print(_HELP)
+  elif kind == "--status" and not rest:
+    report = jax_patch.status()
+    print(report)
+    sys.exit(1 if report.refusal else 0)
+  elif kind in ("-m", "-c") and rest:
+    _run(kind, *rest)
+  elif kind and not kind.startswith("-"):
+    _run("", kind, *rest)
+  else:
+    if kind == "--status":
+      problem = "--status takes no arguments"
+    elif kind in ("-m", "-c"):
+      problem = f"{kind} needs an argument"
+    else:
+      problem = f"unknown option {kind}" if kind else "no program given"
+    print(f"{_USAGE}\nerror: {problem}", file=sys.stderr)
+    sys.exit(2)
+
+
+def _run(kind, program, *args):
+  """Runs one program in a fresh ``__main__``, which stays until the end."""
+  sys.argv[:] = [program if not kind else kind, *args]
+  prepare = {"": _script, "-m": _module, "-c": _command}[kind]
+  try:
+    if "jax" in sys.modules:
+      jax_patch.apply()
+    else:
+      sys.meta_path.insert(0, _PatchWhenJaxIsImported())
+    # For -m this imports the module's package, which may import JAX.
+    main, code = prepare(program)
+    main.__name__ = "__main__"
+    main.__builtins__ = sys.modules["builtins"]
+    sys.modules["__main__"] = main
+    exec(code, vars(main))
+  except BaseException as error:
+    _forget_launcher(error)
+    raise
+
+
+def _script(path):
+  # Made absolute, but not simplified: as python does it.
+  file = os.path.join(os.getcwd(), path)
+  importer = pkgutil.get_importer(file)
+  if importer is not None and hasattr(importer, "find_spec"):
+    spec = importer.find_spec("__main__")
+    if spec is not None:
+      _set_first_path(file, even_if_safe=True)
+      main = importlib.util.module_from_spec(spec)
+      return main, spec.loader.get_code("__main__")
+  if os.path.isdir(file):
+    sys.exit(f"{sys.executable}: can't find '__main__' module in {file!r}")
+  _set_first_path(os.path.dirname(os.path.realpath(file)))
+  loader = importlib.machinery.SourceFileLoader("__main__", file)
+  try:
+    source = loader.get_data(file)
+  except OSError as error:
+    print(f"{sys.executable}: can't open file {file!r}: [Errno {error.errno}]"
+          f" {error.strerror}", file=sys.stderr)
+    sys.exit(2)
+  spec = importlib.util.spec_from_file_location("__main__", file, loader=loader)
+  main = importlib.util.module_from_spec(spec)
+  main.__spec__ = main.__package__ = main.__cached__ = None
+  # Not get_code, which would leave a __pycache__ beside the script.
+  return main, loader.source_to_code(source, file)
+
+
+def _module(name):
+  spec = _find(name)
+  if spec is None:
+    sys.exit(f"{sys.executable}: No module named {name}")
+  if spec.submodule_search_locations is not None:
+    package, spec = name, _find(f"{name}.__main__")
+    if spec is None:
+      sys.exit(f"{sys.executable}: No module named {package}.__main__;"
+               f" {package!r} is a package and cannot be directly executed")
+  code = spec.loader.get_code(spec.name)
+  if code is None:
+    sys.exit(f"{sys.executable}: No code object available for {name}")
+  sys.argv[0] = spec.origin
+  return importlib.util.module_from_spec(spec), code
+
+
+def _find(name):
+  try:
+    return importlib.util.find_spec(name)
+  except ModuleNotFoundError as error:
+    # A package of that name that lacks something else is the program's error.
+    if error.name and f"{name}.".startswith(f"{error.name}."):
+      return None
+    raise
+
+
+def _command(code):
+  _set_first_path("")
+  main = types.ModuleType("__main__")
+  main.__loader__ = importlib.machinery.BuiltinImporter
+  return main, compile(code, "<string>", "exec")
+
+
+def _set_first_path(path, even_if_safe=False):
+  # With -P there is no entry for the launcher that could be replaced.
+  if not sys.flags.safe_path:
+    sys.path[0] = path
+  elif even_if_safe:
+    sys.path.insert(0, path)
+
+
+def _forget_launcher(error):
+  # The program sees sys.excepthook as python leaves it until nothing of the
+  # program is left to run. The exception itself goes on as usual, so that the
+  # exit code is python's own, for an interrupt too.
+  shown = error.__traceback__
+  while shown is not None and shown.tb_frame.f_code.co_filename.startswith(
+      (__file__, "<frozen ")):
+    shown = shown.tb_next
+  excepthook = sys.excepthook
+
+  def show(kind, value, traceback):
+    sys.excepthook = excepthook
+    if value is error:
+      value, traceback = value.with_traceback(shown), shown
+    excepthook(kind, value, traceback)
+
+  sys.excepthook = show
+
+
+if __name__ == "__main__":
+  _main()

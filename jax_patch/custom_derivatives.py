@@ -1,0 +1,345 @@
+# Copyright 2026 The JAX Authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     https://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+from collections.abc import Callable, Sequence
+import contextlib
+from typing import Any
+import weakref
+
+from jax._src import config
+from jax._src import core
+from jax._src import linear_util as lu
+from jax._src import traceback_util
+from jax._src.api_util import debug_info, flatten_fun
+from jax._src.interpreters import partial_eval as pe
+from jax._src.state.types import AbstractRef
+from jax._src.tree_util import (
+    keystr, tree_flatten, tree_flatten_with_path, tree_unflatten, PyTreeDef)
+from jax._src.util import safe_map, safe_zip, split_list, weakref_lru_cache
+
+
+traceback_util.register_exclusion(__file__)
+
+map = safe_map
+zip = safe_zip
+
+
+### Closure conversion
+
+def closure_convert(fun: Callable, *example_args, **example_kwargs
+                    ) -> tuple[Callable, list[Any]]:
+  """Makes the values that a function captures its explicit arguments.
+
+  A rule given to :func:`jax.custom_vjp` or :func:`jax.custom_jvp` sees the
+  formal arguments of the function that it differentiates, and nothing else. A
+  solver that takes a Python function, an objective or a residual or a vector
+  field, therefore cannot differentiate with respect to what that function
+  captured; worse, a captured value that belongs to a surrounding
+  transformation is no longer usable by the time that the rule runs. Closure
+  conversion pulls those values out. They then cross the boundary of the custom
+  rule like any other argument.
+
+  *Captured* means met while ``fun`` runs on arguments of the example types,
+  and used in computing its output. What Python records in ``fun.__closure__``
+  plays no role: a value reached through a global, an attribute, or the closure
+  of a function that ``fun`` calls counts just the same.
+
+  Every captured value that a transformation is tracing (a
+  :class:`jax.core.Tracer`) is hoisted, whatever its dtype: floating-point and
+  complex values, but also integers, booleans and PRNG keys, and whether or not
+  it is being differentiated. Each is hoisted once, however often it is used.
+  Concrete arrays stay inside the converted function as constants, since they
+  take no part in differentiation and outlive every transformation.
+
+  Example usage, for reverse mode. The root ``x`` of ``f(x, *aux) = 0`` depends
+  on the hoisted values ``aux`` by the implicit function theorem:
+  ``dx = -(df/dx)^{-1} (df/daux) daux``::
+
+    import functools
+    import jax
+    import jax.numpy as jnp
+
+    def root(f, x0):
+      f_converted, aux = jax.closure_convert(f, x0)
+      return _root(f_converted, x0, *aux)
+
+    @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+    def _root(f, x0, *aux):
+      def newton(_, x):
+        return x - jnp.linalg.solve(jax.jacobian(f)(x, *aux), f(x, *aux))
+      return jax.lax.fori_loop(0, 20, newton, x0)
+
+    def _root_fwd(f, x0, *aux):
+      x = _root(f, x0, *aux)
+      return x, (x, aux)
+
+    def _root_bwd(f, residuals, x_bar):
+      x, aux = residuals
+      adjoint = jnp.linalg.solve(jax.jacobian(f)(x, *aux).T, -x_bar)
+      _, vjp_aux = jax.vjp(lambda *aux: f(x, *aux), *aux)
+      return jnp.zeros_like(x), *vjp_aux(adjoint)
+
+    _root.defvjp(_root_fwd, _root_bwd)
+
+    def loss(a):
+      return root(lambda x: x ** 2 - a, jnp.ones(2)).sum()
+
+    jax.grad(loss)(jnp.array([4., 9.]))  # 1 / (2 sqrt(a)): [1/4, 1/6]
+
+  The same solver with a forward rule, which JAX can also transpose, so that it
+  supports both modes and derivatives of every order::
+
+    @functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
+    def _root(f, x0, *aux):
+      def newton(_, x):
+        return x - jnp.linalg.solve(jax.jacobian(f)(x, *aux), f(x, *aux))
+      return jax.lax.fori_loop(0, 20, newton, x0)
+
+    @_root.defjvp
+    def _root_jvp(f, primals, tangents):
+      x = _root(f, *primals)
+      aux, aux_dot = primals[1:], tangents[1:]
+      _, f_dot = jax.jvp(lambda *aux: f(x, *aux), aux, aux_dot)
+      return x, -jnp.linalg.solve(jax.jacobian(f)(x, *aux), f_dot)
+
+  **Integers in a rule.** A ``custom_jvp`` rule receives a tangent of dtype
+  ``float0`` for each hoisted integer, boolean or PRNG key, which is what
+  :func:`jax.jvp` wants for them. A ``custom_vjp`` rule may return ``None``,
+  zeros, or the ``float0`` array that :func:`jax.vjp` produces: JAX disregards
+  what is returned for such an argument. Arithmetic on those cotangents is an
+  error, so a rule that combines them should select the inexact values first.
+
+  **Other types.** The converted function may be called with arguments of other
+  shapes or dtypes than it was converted for. It then converts ``fun`` again
+  for the new types, which requires that whatever tracers ``fun`` captures
+  there were hoisted at the example types too. A weakly typed argument of the
+  right dtype is no other type.
+
+  Args:
+    fun: Function to be converted. It must be pure. Any callable will do.
+    *example_args: Pytrees of arrays, NumPy arrays, Python scalars or
+      :class:`jax.ShapeDtypeStruct`\\ s, of which only structures, shapes and
+      dtypes matter: the types of the positional arguments of ``fun``.
+    **example_kwargs: The same for the keyword arguments of ``fun``.
+
+  Returns:
+    A pair ``(converted_fun, aux_args)``. ``aux_args`` is the list of hoisted
+    values. ``converted_fun(*args, *aux_args, **kwargs)`` computes
+    ``fun(*args, **kwargs)`` and captures no tracer.
+
+  Raises:
+    TypeError: If a leaf of the example arguments is not a valid JAX type, or
+      ``fun`` captures a ``Ref`` that is being traced. The converted function
+      raises it for arguments whose pytree structure is not that of the example
+      arguments, for a wrong number of hoisted values or values of other types
+      than were hoisted, and at other argument types if ``fun`` does not accept
+      them or captures further tracers there.
+
+  See https://github.com/jax-ml/jax/issues/5222, which asked for this function,
+  and https://github.com/jax-ml/jax/pull/14760 for hoisting every dtype.
+  """
+  code, consts = _hoist_consts(fun, example_args, example_kwargs)
+  hoisted = [c for c in consts if isinstance(c, core.Tracer)]
+  for c in hoisted:
+    if isinstance(core.typeof(c), AbstractRef):
+      raise TypeError(
+          "closure_convert hoists values, but the function "
+          f"{code.jaxpr.debug_info.func_src_info} captures a mutable reference "
+          f"of type {core.typeof(c)}. Make it an argument of the function.")
+  return _ConvertedFunction(fun, code, consts), hoisted
+
+def _hoist_consts(fun: Callable, args: Sequence[Any], kwargs: dict[str, Any]
+                  ) -> tuple['_ConstFreeFunction', list[Any]]:
+  # Traces `fun` at the types of the given arguments, and makes everything that
+  # it captures an argument, concrete values too.
+  in_flat, in_tree = tree_flatten((tuple(args), kwargs))
+  in_avals = tuple(map(core.typeof, in_flat))
+  # Only a function that compares by identity may be looked up in a cache: one
+  # with an `__eq__` of its own can equal a function that captures other values.
+  ty = type(fun)
+  if not (ty.__eq__ is object.__eq__ and ty.__hash__ is object.__hash__ and
+          ty.__weakrefoffset__):
+    return _trace_const_free(fun, in_tree, in_avals)
+  code, consts = _cached_trace_const_free(fun, in_tree, in_avals)
+  if any(isinstance(c, core.Tracer) for c in consts):
+    # A cache must not keep tracers alive, and they are useless to later calls.
+    _cached_trace_const_free.evict_weakref(fun)
+  return code, consts
+
+def _trace_const_free(fun: Callable, in_tree: PyTreeDef,
+                      in_avals: tuple[core.AbstractValue, ...]
+                      ) -> tuple['_ConstFreeFunction', list[Any]]:
+  debug = debug_info("closure_convert", fun, *tree_unflatten(in_tree, in_avals))
+  flat_fun, out_tree = flatten_fun(lu.wrap_init(fun, debug_info=debug), in_tree)
+  jaxpr, _, consts = pe.trace_to_jaxpr_dynamic(flat_fun, in_avals)
+  return (_ConstFreeFunction(jaxpr, len(consts), in_tree, in_avals, out_tree()),
+          consts)
+
+_cached_trace_const_free = weakref_lru_cache(_trace_const_free)
+
+class _ConstFreeFunction:
+  # A traced function that takes the values which it captured after its
+  # positional arguments.
+
+  def __init__(self, jaxpr: core.Jaxpr, num_consts: int, in_tree: PyTreeDef,
+               in_avals: tuple[core.AbstractValue, ...], out_tree: PyTreeDef):
+    self.jaxpr = jaxpr
+    self.num_consts = num_consts
+    self.in_tree = in_tree
+    self.in_avals = in_avals
+    self.out_tree = out_tree
+
+  @property
+  def out_avals(self):
+    return tree_unflatten(self.out_tree, [v.aval for v in self.jaxpr.outvars])
+
+  def __call__(self, *args_consts, **kwargs):
+    in_flat, consts = _flatten_args(self.in_tree, self.num_consts, args_consts,
+                                    kwargs)
+    return self.call_flat(consts, in_flat)
+
+  def call_flat(self, consts: Sequence[Any], in_flat: Sequence[Any]):
+    out_flat = core.eval_jaxpr(self.jaxpr, consts, *in_flat)
+    return tree_unflatten(self.out_tree, out_flat)
+
+class _ConvertedFunction:
+  # What `closure_convert` returns: `fun` with the tracers that it captured made
+  # arguments, and the concrete values that it captured kept.
+
+  def __init__(self, fun: Callable, code: _ConstFreeFunction,
+               consts: Sequence[Any]):
+    tracers = [c for c in consts if isinstance(c, core.Tracer)]
+    self._code = code
+    self._hoisted = map(weakref.ref, tracers)
+    self._hoisted_avals = map(core.typeof, tracers)
+    self._merge_consts = self._make_merge(consts)
+    self._at_other_types: dict[Any, tuple[_ConstFreeFunction, Callable]] = {}
+    if tracers and config.check_tracer_leaks.value:
+      # The rules of a custom derivative outlive the trace around them, and so
+      # does this object. Holding `fun` would be reported as a leak of what it
+      # captured, though nothing but a call at other types ever looks at it.
+      try:
+        self._fun = weakref.ref(fun)
+      except TypeError:
+        self._fun = lambda: None
+    else:
+      self._fun = lambda: fun
+
+  # Conversions of one function that captures no tracers share their code.
+  def __eq__(self, other):
+    return (isinstance(other, _ConvertedFunction) and
+            self._code is other._code)
+
+  def __hash__(self):
+    return id(self._code)
+
+  def __repr__(self):
+    return f"closure_convert({self._code.jaxpr.debug_info.func_src_info})"
+
+  def __call__(self, *args_hoisted, **kwargs):
+    in_flat, hoisted = _flatten_args(
+        self._code.in_tree, len(self._hoisted), args_hoisted, kwargs)
+    for i, (x, aval) in enumerate(zip(hoisted, self._hoisted_avals)):
+      got = core.typeof(x)
+      if got is not aval and (got.shape, got.dtype) != (aval.shape, aval.dtype):
+        raise TypeError(
+            f"{_BAD_INPUTS}: hoisted value {i} (of {len(hoisted)}) must be of "
+            f"type {aval.str_short()}, as it was when closure_convert was "
+            f"called, but got {got.str_short()}")
+    in_avals = tuple(map(core.typeof, in_flat))
+    if all(map(core.typematch, self._code.in_avals, in_avals)):
+      code, merge_consts = self._code, self._merge_consts
+    else:
+      if in_avals not in self._at_other_types:
+        self._at_other_types[in_avals] = self._convert_again(in_avals)
+      code, merge_consts = self._at_other_types[in_avals]
+    return code.call_flat(merge_consts(hoisted), in_flat)
+
+  def _make_merge(self, consts: Sequence[Any]) -> Callable:
+    # Splits `consts` into hoisted tracers, known by their place among those of
+    # the first conversion, and constants. Returns a function that puts given
+    # values in place of the former.
+    place = {id(ref()): i for i, ref in enumerate(self._hoisted)}
+    is_tracer = [isinstance(c, core.Tracer) for c in consts]
+    values = [place[id(c)] if t else c for c, t in zip(consts, is_tracer)]
+    def merge(hoisted):
+      return [hoisted[v] if t else v for v, t in zip(values, is_tracer)]
+    return merge
+
+  def _convert_again(self, in_avals: tuple[core.AbstractValue, ...]
+                     ) -> tuple[_ConstFreeFunction, Callable]:
+    # See https://github.com/jax-ml/jax/issues/6867.
+    in_tree = self._code.in_tree
+    try:
+      fun = self._fun()
+      if fun is None:
+        raise TypeError("the function is gone, because closure_convert does "
+                        "not keep it while tracer leaks are being checked")
+      with _reuse_tracers([ref() for ref in self._hoisted]):
+        code, consts = _trace_const_free(fun, in_tree, in_avals)
+      try:
+        return code, self._make_merge(consts)
+      except KeyError:
+        raise TypeError("there the function captures tracers that it did not "
+                        "capture at the example types") from None
+    except Exception as e:
+      raise TypeError(
+          f"{_BAD_INPUTS}: {_mismatch(in_tree, self._code.in_avals, in_avals)}"
+          f", and the function could not be converted again for the new types: "
+          f"{e}") from e
+
+@contextlib.contextmanager
+def _reuse_tracers(tracers: Sequence[core.Tracer | None]):
+  # The rule of a custom derivative runs when the traces of what its function
+  # captured may have ended, and JAX refuses to bind tracers of such a trace. To
+  # trace the function again is sound all the same: those tracers only become
+  # constants of the new jaxpr, and are then replaced by the hoisted values.
+  ended = [t._trace for t in tracers if t is not None and
+           not t._trace.is_valid()]
+  for trace in ended:
+    trace._invalidated = False
+  try:
+    yield
+  finally:
+    for trace in ended:
+      trace._invalidated = True
+
+_BAD_INPUTS = ("The inputs to the closure produced by closure_convert do not "
+               "match the example arguments")
+
+def _flatten_args(in_tree: PyTreeDef, num_hoisted: int, args: Sequence[Any],
+                  kwargs: dict[str, Any]) -> tuple[list[Any], list[Any]]:
+  args, hoisted = split_list(args, [max(len(args) - num_hoisted, 0)])
+  in_flat, in_tree_ = tree_flatten((tuple(args), kwargs))
+  if in_tree_ == in_tree:
+    return in_flat, hoisted
+  example_args, _ = tree_unflatten(in_tree, [0] * in_tree.num_leaves)
+  if len(args) != len(example_args) or len(hoisted) != num_hoisted:
+    raise TypeError(
+        f"{_BAD_INPUTS}: expected {len(example_args)} positional argument(s) "
+        f"followed by {num_hoisted} hoisted value(s), but got "
+        f"{len(args) + len(hoisted)} positional argument(s) in all")
+  raise TypeError(
+      f"{_BAD_INPUTS} in pytree structure: expected {in_tree}, but got "
+      f"{in_tree_}")
+
+def _mismatch(in_tree: PyTreeDef, expected: Sequence[core.AbstractValue],
+              got: Sequence[core.AbstractValue]) -> str:
+  # Names the leaves whose types differ.
+  example = tree_unflatten(in_tree, expected)
+  return "; ".join(
+      f"{('args', 'kwargs')[path[0].idx]}{keystr(path[1:])} was "
+      f"{e.str_short()}, but is {g.str_short()}"
+      for (path, e), g in zip(tree_flatten_with_path(example)[0], got)
+      if not core.typematch(e, g))

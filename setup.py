@@ -1,0 +1,49 @@
+# Copyright 2026 The JAX Authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     https://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+import pathlib
+import re
+
+from setuptools import find_packages, setup
+
+_root = pathlib.Path(__file__).parent
+
+
+# Read as text: a build must not need JAX, nor this directory on its path.
+def _constant(path, name):
+  text = (_root / path).read_text(encoding="utf-8")
+  return re.search(rf'^{name} = "(.*)"$', text, re.MULTILINE)[1]
+
+
+_readme = _root / "README.md"
+
+setup(
+    name="jax-patch",
+    version=_constant("jax_patch/__init__.py", "__version__"),
+    description="The whole closure conversion, tried on an installed JAX.",
+    long_description=(
+        _readme.read_text(encoding="utf-8") if _readme.exists() else ""),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    packages=find_packages(include=[
+        "jax_patch", "jax_patch.*", "upstream_diff", "upstream_diff.*"]),
+    python_requires=">=3.11",
+    install_requires=[
+        "jax" + _constant("jax_patch/_patch.py", "TESTED_JAX"),
+        "jaxlib",
+        "absl-py",
+        "numpy",
+    ],
+    extras_require={"test": ["pytest", "pytest-xdist", "scipy"]},
+)

@@ -1,0 +1,26 @@
+# Copyright 2026 The JAX Authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     https://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Importing this runs a test file with the patch in place.
+
+Set ``JAX_PATCH_STOCK=1`` to run the same tests on JAX as it is installed, where
+those of the defects that the patch mends must fail.
+"""
+
+import os
+
+import jax_patch
+
+if not os.environ.get("JAX_PATCH_STOCK"):
+  jax_patch.apply()

@@ -1,0 +1,652 @@
+# Copyright 2026 The JAX Authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     https://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
+import textwrap
+import threading
+import types
+from unittest import mock
+import warnings
+
+from absl.testing import absltest
+from absl.testing import parameterized
+
+import jax
+import jax.custom_derivatives
+import jax.experimental.ode
+from jax._src import custom_derivatives
+from jax._src import test_util as jtu
+
+import jax_patch
+from jax_patch import _patch
+
+jax.config.parse_flags_with_absl()
+
+ode = jax.experimental.ode
+
+CONVERT_HOMES = (jax, jax.custom_derivatives, custom_derivatives)
+
+
+def contents():
+  # Everything that a patch could have touched, by identity.
+  objects = {m.__name__: m for m in (*CONVERT_HOMES, ode)}
+  objects["_odeint"] = ode._odeint
+  return {f"{label}.{name}": id(value) for label, obj in objects.items()
+          for name, value in vars(obj).items()}
+
+
+def is_patched():
+  return all(m.closure_convert.__module__ == "jax_patch.custom_derivatives"
+             for m in CONVERT_HOMES)
+
+
+class PatchTestCase(jtu.JaxTestCase):
+
+  def setUp(self):
+    super().setUp()
+    # The suite may be run with the patch in place. It is put back.
+    if jax_patch.status().applied:
+      jax_patch.revert()
+      self.addCleanup(jax_patch.apply)
+    else:
+      self.addCleanup(jax_patch.revert)
+    self.assertFalse(jax_patch.status().applied)
+    self.stock = contents()
+
+  def assertStock(self):
+    self.assertEqual(contents(), self.stock)
+
+
+class ApplyTest(PatchTestCase):
+
+  def test_every_home_is_rebound(self):
+    stock_convert, stock_odeint = jax.closure_convert, ode.odeint
+    jax_patch.apply()
+    from jax_patch.custom_derivatives import closure_convert
+    from jax_patch.experimental.ode import odeint
+    self.assertIsNot(closure_convert, stock_convert)
+    self.assertIsNot(odeint, stock_odeint)
+    for module in CONVERT_HOMES:
+      self.assertIs(module.closure_convert, closure_convert)
+    self.assertIs(ode.odeint, odeint)
+
+  def test_revert_restores_the_exact_originals(self):
+    jax_patch.apply()
+    self.assertNotEqual(contents(), self.stock)
+    jax_patch.revert()
+    self.assertStock()
+
+  def test_idempotent(self):
+    jax_patch.revert()
+    self.assertStock()
+    jax_patch.apply()
+    once = contents()
+    jax_patch.apply()
+    self.assertEqual(contents(), once)
+    jax_patch.revert()
+    self.assertStock()
+    jax_patch.revert()
+    self.assertStock()
+    jax_patch.apply()
+    self.assertEqual(contents(), once)
+
+  def test_only_the_four_names_are_public(self):
+    self.assertEqual(
+        jax_patch.__all__, ["apply", "patched", "revert", "status"])
+
+  def test_frames_are_hidden(self):
+    jax_patch.apply()
+    from jax._src import source_info_util
+    from jax._src import traceback_util
+    self.assertFalse(traceback_util.include_filename(_patch.__file__))
+    self.assertFalse(source_info_util.is_user_filename(_patch.__file__))
+    self.assertTrue(traceback_util.include_filename(__file__))
+
+  def test_threads(self):
+    failures = []
+    start = threading.Barrier(6)
+
+    def work(index):
+      try:
+        start.wait()
+        for _ in range(20):
+          if index % 2:
+            with jax_patch.patched():
+              if not is_patched():
+                failures.append("not patched inside of patched()")
+          else:
+            jax_patch.apply()
+            jax_patch.revert()
+      except BaseException as e:
+        failures.append(e)
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+      threads = [threading.Thread(target=work, args=(i,)) for i in range(6)]
+      for thread in threads:
+        thread.start()
+      for thread in threads:
+        thread.join()
+    finally:
+      sys.setswitchinterval(interval)
+    self.assertEmpty(failures)
+    self.assertStock()
+
+  def test_rebound_by_something_else(self):
+    stock = jax.closure_convert
+    jax_patch.apply()
+    ours, other = jax.closure_convert, lambda fun, *example_args: None
+    self.addCleanup(setattr, jax, "closure_convert", stock)
+    jax.closure_convert = other
+    self.assertEqual(
+        jax_patch.status().names["jax._src.custom_derivatives.closure_convert"],
+        {"jax.closure_convert": "rebound by something else",
+         "jax.custom_derivatives.closure_convert": "patched",
+         "jax._src.custom_derivatives.closure_convert": "patched"})
+    with self.assertWarnsRegex(UserWarning, r"^jax\.closure_convert: rebound"):
+      jax_patch.revert()
+    self.assertIs(jax.closure_convert, other)
+    self.assertFalse(jax_patch.status().applied)
+    # On top of it the patch would reach one home and not the other.
+    for left in (other, ours):
+      jax.closure_convert = left
+      with self.assertRaisesRegex(
+          RuntimeError, r"expected jax\.closure_convert to be <function .* of "
+          rf"jax\._src\..*, but found <function .* of {left.__module__}\."):
+        jax_patch.apply()
+    jax.closure_convert = stock
+    self.assertStock()
+
+
+class PatchedTest(PatchTestCase):
+
+  def test_nested(self):
+    with jax_patch.patched():
+      self.assertTrue(is_patched())
+      with jax_patch.patched():
+        self.assertTrue(is_patched())
+      self.assertTrue(is_patched())
+    self.assertStock()
+
+  def test_within_apply(self):
+    jax_patch.apply()
+    with jax_patch.patched():
+      self.assertTrue(is_patched())
+    self.assertTrue(is_patched())
+    jax_patch.revert()
+    self.assertStock()
+
+  def test_apply_within_outlives_it(self):
+    with jax_patch.patched():
+      jax_patch.apply()
+    self.assertTrue(is_patched())
+    jax_patch.revert()
+    self.assertStock()
+
+  def test_revert_within_waits_for_its_end(self):
+    jax_patch.apply()
+    with jax_patch.patched():
+      jax_patch.revert()
+      self.assertTrue(is_patched())
+    self.assertStock()
+
+  def test_exception(self):
+    with self.assertRaisesRegex(ValueError, "body"):
+      with jax_patch.patched():
+        raise ValueError("body")
+    self.assertStock()
+
+  def test_decorator(self):
+    @jax_patch.patched()
+    def fun(depth):
+      self.assertTrue(is_patched())
+      return fun(depth - 1) if depth else "done"
+
+    for _ in range(2):
+      self.assertEqual(fun(2), "done")
+      self.assertStock()
+
+
+def a_function(example_args, *fun):
+  del example_args, fun
+
+
+class RefusalTest(PatchTestCase):
+
+  def assertRefused(self, *texts):
+    before = contents()
+    with self.assertRaises(RuntimeError) as caught:
+      jax_patch.apply()
+    for text in (*texts, f"jax {jax.__version__}", _patch.TESTED_JAX):
+      self.assertIn(text, str(caught.exception))
+    with self.assertRaises(RuntimeError):
+      with jax_patch.patched():
+        self.fail("entered")
+    self.assertEqual(contents(), before)
+    report = jax_patch.status()
+    self.assertFalse(report.applied)
+    self.assertEqual(report.refusal, str(caught.exception))
+    self.assertIn(report.refusal, str(report))
+
+  @parameterized.parameters("jax", "jax.custom_derivatives",
+                            "jax._src.custom_derivatives")
+  def test_missing_name(self, home):
+    module = sys.modules[home]
+    original = module.closure_convert
+    del module.closure_convert
+    try:
+      self.assertRefused(f"{home}.closure_convert", "missing")
+    finally:
+      module.closure_convert = original
+
+  @parameterized.named_parameters(
+      ("not_a_function", jax, "closure_convert", print, "built-in"),
+      ("other_parameters", jax, "closure_convert", a_function,
+       "found example_args, *fun"),
+      ("other_object", jax, "closure_convert", lambda fun, *example_args: 0,
+       "<lambda>"),
+      ("other_odeint", ode, "odeint", lambda func, y0, t, *args, rtol: 0,
+       "found func, y0, t, *args, rtol."),
+      ("odeint_is_a_class", ode, "odeint", PatchTestCase, "PatchTestCase"))
+  def test_unexpected(self, module, name, value, found):
+    with mock.patch.object(module, name, value):
+      self.assertRefused(f"{module.__name__}.{name}", found)
+    self.assertStock()
+
+  @parameterized.parameters("jax.experimental.ode", "jax.custom_derivatives",
+                            "jax_patch.experimental.ode", "jax_patch.api")
+  def test_module_that_cannot_be_imported(self, name):
+    with mock.patch.dict(sys.modules, {name: None}):
+      self.assertRefused(f"expected {name} to import")
+    jax_patch.apply()
+
+  def test_rebinding_that_fails_midway(self):
+    class Stubborn(types.ModuleType):
+
+      def __setattr__(self, name, value):
+        if name == "odeint":
+          raise AttributeError("not me")
+        super().__setattr__(name, value)
+
+    # Among the last to be rebound: the others are rebound by then.
+    ode.__class__ = Stubborn
+    try:
+      with self.assertRaisesRegex(AttributeError, "not me"):
+        jax_patch.apply()
+      self.assertStock()
+      self.assertFalse(jax_patch.status().applied)
+    finally:
+      ode.__class__ = types.ModuleType
+    jax_patch.apply()
+    self.assertTrue(is_patched())
+
+
+class VersionTest(PatchTestCase):
+
+  @parameterized.parameters("0.9.1", "0.13.0", "0.13.0.dev20260801+abc", "1.0")
+  def test_untested_version_warns(self, version):
+    with mock.patch.object(jax, "__version__", version):
+      with self.assertWarnsRegex(UserWarning, f"but this is jax {version[:4]}"):
+        jax_patch.apply()
+      self.assertTrue(is_patched())
+      self.assertFalse(jax_patch.status().tested)
+      jax_patch.apply()  # says it once
+
+  @parameterized.parameters("0.10.2", "0.11.0", "0.12.0.1", "0.12.9.dev1+g0")
+  def test_tested_version_does_not(self, version):
+    with mock.patch.object(jax, "__version__", version):
+      with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        jax_patch.apply()
+      self.assertTrue(jax_patch.status().tested)
+
+  def test_warning_as_an_error_leaves_all_as_it_was(self):
+    with mock.patch.object(jax, "__version__", "0.13.0"):
+      with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with self.assertRaises(UserWarning):
+          jax_patch.apply()
+    self.assertStock()
+
+
+FAKE_UPSTREAM = '''
+class Rules:
+  def __init__(self): self.bwd = "old"
+  def defvjp(self, bwd): self.bwd, self.new = bwd, True
+
+class Solver:
+  label = "upstream"
+  def solve(self): return "old"
+  def kept(self): return "kept"
+
+def documented():
+  """Upstream's words."""
+
+def redocumented():
+  """Upstream's words."""
+
+def untouched(): pass
+constant = 1
+rules = Rules()
+rules.__module__ = __name__
+alias = documented
+'''
+
+FAKE_MIRROR = '''
+from fake_upstream import rules, untouched
+import functools
+
+class Solver:
+  def solve(self): return "new"
+  @property
+  def added(self): return "added"
+
+class _New: pass
+
+@functools.wraps(print, assigned=())
+def documented(): return "new"
+
+def redocumented():
+  """Words of its own."""
+
+constant = 2
+_instance = _New()
+_another_name = documented
+rules.defvjp("new")
+'''
+
+
+class MirrorRuleTest(PatchTestCase):
+
+  def setUp(self):
+    super().setUp()
+    directory = tempfile.TemporaryDirectory()
+    self.addCleanup(directory.cleanup)
+    for name, text in (("upstream", FAKE_UPSTREAM), ("mirror", FAKE_MIRROR)):
+      path = pathlib.Path(directory.name, f"fake_{name}.py")
+      path.write_text(text)
+    for patcher in (
+        mock.patch.object(sys, "path", [directory.name, *sys.path]),
+        mock.patch.dict(sys.modules),
+        mock.patch.dict(_patch._UPSTREAM, {"fake_mirror": "fake_upstream"}),
+        mock.patch.dict(_patch._rules),
+        mock.patch.object(
+            _patch, "_HOMES", (*_patch._HOMES, "fake_upstream"))):
+      patcher.start()
+      self.addCleanup(patcher.stop)
+    self.addCleanup(jax_patch.revert)
+    import fake_upstream
+    self.upstream = fake_upstream
+
+  def test_definitions(self):
+    upstream = self.upstream
+    before = dict(vars(upstream))
+    jax_patch.apply()
+    import fake_mirror
+    changed = {name for name, value in vars(upstream).items()
+               if before.get(name) is not value}
+    self.assertEqual(changed, {"documented", "redocumented", "_New"})
+    self.assertIs(upstream._New, fake_mirror._New)
+    self.assertEqual(upstream.documented(), "new")
+    jax_patch.revert()
+    self.assertEqual(vars(upstream), before)
+
+  def test_docstrings(self):
+    jax_patch.apply()
+    self.assertEqual(self.upstream.documented.__doc__, "Upstream's words.")
+    self.assertEqual(self.upstream.redocumented.__doc__, "Words of its own.")
+
+  def test_class_of_the_same_name_lends_its_methods(self):
+    solver = self.upstream.Solver()
+    jax_patch.apply()
+    self.assertIsInstance(solver, self.upstream.Solver)
+    self.assertEqual((solver.solve(), solver.added, solver.kept()),
+                     ("new", "added", "kept"))
+    jax_patch.revert()
+    self.assertEqual((solver.solve(), solver.kept()), ("old", "kept"))
+    self.assertFalse(hasattr(solver, "added"))
+
+  def test_rules_of_an_upstream_object(self):
+    rules = self.upstream.rules
+    jax_patch.status()
+    self.assertIn("fake_mirror", sys.modules)
+    self.assertEqual(rules.bwd, "old")
+    self.assertFalse(hasattr(rules, "new"))
+    with jax_patch.patched():
+      self.assertEqual((rules.bwd, rules.new), ("new", True))
+    self.assertEqual(rules.bwd, "old")
+    self.assertFalse(hasattr(rules, "new"))
+
+  def test_new_public_names(self):
+    new = types.ModuleType("new_mirror")
+    exec("def fresh(): pass\ndef shown(): pass\ndef _hidden(): pass",
+         vars(new))
+    api = sys.modules[_patch._API]
+    sys.modules["new_mirror"] = new
+    with (mock.patch.dict(
+              _patch._UPSTREAM, {"new_mirror": "jax._src.custom_derivatives"}),
+          mock.patch.object(api, "shown", new.shown, create=True)):
+      jax_patch.apply()
+      self.assertEqual(
+          [[hasattr(m, name) for m in CONVERT_HOMES]
+           for name in ("fresh", "shown", "_hidden")],
+          [[False, True, True], [True, True, True], [False, False, True]])
+      jax_patch.revert()
+    self.assertStock()
+
+
+class StatusTest(PatchTestCase):
+
+  def test_report(self):
+    stock = jax_patch.status()
+    self.assertStock()
+    jax_patch.apply()
+    report = jax_patch.status()
+    homes = [f"{m.__name__}.closure_convert" for m in CONVERT_HOMES]
+    name = "jax._src.custom_derivatives.closure_convert"
+    self.assertEqual(stock.names[name], dict.fromkeys(homes, "stock"))
+    self.assertEqual(report.names[name], dict.fromkeys(homes, "patched"))
+    self.assertEqual(report.names.keys(), stock.names.keys())
+    self.assertEqual((stock.applied, report.applied), (False, True))
+    self.assertEqual(report.jax_version, jax.__version__)
+    self.assertIsNone(stock.refusal)
+    self.assertIn("the patch is not applied, and can be", str(stock))
+    self.assertIn("the patch is applied\n", str(report))
+    for text in (*homes, "jax.experimental.ode.odeint", jax.__version__):
+      self.assertIn(text, str(report))
+
+  def test_modules_that_hold_the_other_side(self):
+    library = types.ModuleType("a_library")
+    lazy = types.ModuleType("a_lazy_library")
+    library.took_before, library.unrelated = jax.closure_convert, True
+    with mock.patch.dict(
+        sys.modules, {"a_library": library, "a_lazy_library": lazy,
+                      "not_a_module": object(), "none": None}):
+      held = lambda: [n for n in jax_patch.status().stale if "a_lib" in n]
+      self.assertEqual(held(), [])
+      with jax_patch.patched():
+        self.assertEqual(held(), ["a_library.took_before"])
+        library.took_during = ode.odeint
+        self.assertEqual(held(), ["a_library.took_before"])
+      self.assertEqual(held(), ["a_library.took_during"])
+      self.assertIn("  a_library.took_during", str(jax_patch.status()))
+
+
+# What a program can see of the way in which it was started.
+PROGRAM = """
+import json, multiprocessing, os, pickle, sys
+class C: pass
+def square(x): return x * x
+if __name__ == "__main__":
+  assert type(pickle.loads(pickle.dumps(C()))) is C
+  assert vars(sys.modules["__main__"]) is globals()
+  spec = __spec__ and [__spec__.name, __spec__.origin]
+  print(json.dumps([
+      sys.argv, sys.path, __name__, __package__, spec,
+      globals().get("__file__"), type(__builtins__).__name__,
+      getattr(__loader__, "__name__", type(__loader__).__name__),
+      sys.excepthook is sys.__excepthook__]))
+  sys.stdout.flush()
+  if "spawn" in sys.argv:
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+      print(pool.map(square, [3]))
+  if "exit" in sys.argv: sys.exit(3)
+  if "message" in sys.argv: sys.exit("a message")
+  if "interrupt" in sys.argv: raise KeyboardInterrupt
+  if "raise" in sys.argv:
+    try:
+      C().missing
+    except AttributeError as e:
+      raise ValueError("a chain") from e
+"""
+
+JAX_PROGRAM = """
+import importlib.util, os
+# Read as JAX is imported, and as its backend is: too late if it was before.
+os.environ["JAX_ENABLE_X64"] = "1"
+os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=2"
+importlib.util.find_spec("jax")
+from jax import closure_convert
+import jax
+from jax._src import xla_bridge
+import jax_patch
+assert jax_patch.status().applied and not jax_patch.status().stale
+assert closure_convert.__module__ == "jax_patch.custom_derivatives"
+assert not xla_bridge.backends_are_initialized()
+assert jax.numpy.ones(()).dtype == "float64"
+assert jax.default_backend() != "cpu" or jax.device_count() == 2
+def solve(x):
+  converted, _ = closure_convert(lambda y: y + bad, x)
+  return converted(x)
+jax.jit(solve)(1.)
+"""
+
+
+class MainTest(jtu.JaxTestCase):
+
+  def setUp(self):
+    super().setUp()
+    directory = tempfile.TemporaryDirectory()
+    self.addCleanup(directory.cleanup)
+    self.directory = pathlib.Path(os.path.realpath(directory.name))
+    root = os.path.dirname(os.path.dirname(os.path.abspath(_patch.__file__)))
+    self.env = {**os.environ, "PYTHONPATH": root, "PYTHONWARNINGS": "error"}
+    for name in ("XLA_FLAGS", "JAX_ENABLE_X64", "PYTHONSAFEPATH"):
+      self.env.pop(name, None)
+    for name in ("program.py", "package/__main__.py", "folder/__main__.py"):
+      path = self.directory / name
+      path.parent.mkdir(exist_ok=True)
+      path.write_text(PROGRAM)
+    (self.directory / "package/__init__.py").touch()
+    (self.directory / "empty").mkdir()
+
+  def run_python(self, *args):
+    return subprocess.run([sys.executable, *args], cwd=self.directory,
+                          env=self.env, capture_output=True, text=True)
+
+  def run_patched(self, *args):
+    return self.run_python("-m", "jax_patch", *args)
+
+  @parameterized.parameters(
+      ("program.py", "-m", "--help", "exit"),
+      ("folder/../program.py", "raise"),
+      ("./program.py", "message"),
+      ("program.py", "interrupt"),
+      ("program.py", "spawn"),
+      ("folder", "raise"),
+      ("empty",),
+      ("-m", "package", "-c"),
+      ("-m", "program", "exit"),
+      ("-c", PROGRAM, "x"),
+      ("missing.py",),
+      ("-m", "missing"),
+      ("-m", "package.missing"),
+  )
+  def test_as_if_run_directly(self, *args):
+    direct, ours = self.run_python(*args), self.run_patched(*args)
+    self.assertEqual(ours.stdout, direct.stdout)
+    # Of a folder or a module, python shows some frames of its own.
+    self.assertEqual(ours.stderr, "".join(
+        line for line in direct.stderr.splitlines(keepends=True)
+        if "<frozen runpy>" not in line))
+    self.assertEqual(ours.returncode, direct.returncode)
+    if "missing" not in args[-1] and "empty" not in args:
+      self.assertNotEmpty(json.loads(ours.stdout.splitlines()[0]))
+
+  def test_syntax_error(self):
+    (self.directory / "bad.py").write_text("def f(:")
+    direct, ours = self.run_python("bad.py"), self.run_patched("bad.py")
+    self.assertEqual(ours.stderr, direct.stderr)
+    self.assertEqual(ours.returncode, 1)
+    self.assertEmpty(list(self.directory.glob("__pycache__/*")))
+
+  def test_traceback_of_a_module(self):
+    ours = self.run_patched("-m", "package", "raise")
+    self.assertEqual(ours.returncode, 1)
+    self.assertIn("The above exception was the direct cause", ours.stderr)
+    self.assertNotIn("runpy", ours.stderr)
+    self.assertNotIn("jax_patch", ours.stderr)
+
+  def test_program_that_uses_jax(self):
+    (self.directory / "program.py").write_text(textwrap.dedent(JAX_PROGRAM))
+    ours = self.run_patched("program.py")
+    self.assertEqual(ours.returncode, 1, ours.stderr)
+    self.assertIn("NameError: name 'bad' is not defined", ours.stderr)
+    frames = [line.strip().split('"')[1] for line in ours.stderr.splitlines()
+              if line.strip().startswith("File ")]
+    self.assertEqual(set(frames), {str(self.directory / "program.py")})
+
+  def test_package_that_imports_jax_before_its_module_runs(self):
+    (self.directory / "package/__init__.py").write_text(
+        "from jax import closure_convert")
+    (self.directory / "package/__main__.py").write_text(
+        "from package import closure_convert as f; print(f.__module__)")
+    ours = self.run_patched("-m", "package")
+    self.assertEqual((ours.stdout, ours.stderr),
+                     ("jax_patch.custom_derivatives\n", ""))
+
+  def test_usage(self):
+    shown = self.run_patched("--help")
+    self.assertEqual((shown.returncode, shown.stderr), (0, ""))
+    self.assertStartsWith(shown.stdout, "usage: python -m jax_patch ")
+    for args in ((), ("--nonsense", "program.py"), ("-m",), ("--status", "x")):
+      wrong = self.run_patched(*args)
+      self.assertEqual((wrong.returncode, wrong.stdout), (2, ""))
+      self.assertStartsWith(wrong.stderr, "usage: python -m jax_patch ")
+      self.assertIn("\nerror: ", wrong.stderr)
+
+  def test_status_and_import_alone(self):
+    shown = self.run_patched("--status")
+    self.assertEqual((shown.returncode, shown.stderr), (0, ""))
+    self.assertIn(f"jax {jax.__version__},", shown.stdout)
+    self.assertIn("the patch is not applied, and can be", shown.stdout)
+    self.assertIn("stock    jax.closure_convert\n", shown.stdout)
+    alone = self.run_python("-c", textwrap.dedent("""
+        import sys, jax_patch
+        print([n for n in dir(jax_patch) if n[0] != "_"])
+        print([n for n in sys.modules if n.partition(".")[0] == "jax"])
+        print(sorted(n for n in sys.modules if n.startswith("jax_patch.")))"""))
+    self.assertEqual(
+        alone.stdout, "['apply', 'patched', 'revert', 'status']\n[]\n"
+        "['jax_patch._patch', 'jax_patch._status']\n", alone.stderr)
+
+
+if __name__ == "__main__":
+  absltest.main(testLoader=jtu.JaxTestLoader())
