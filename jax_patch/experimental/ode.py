@@ -91,7 +91,8 @@ def odeint(func, y0, t, *args, rtol=1.4e-8, atol=1.4e-8, mxstep=jnp.inf,
         f"{converted.out_avals}.")
   if any(isinstance(core.typeof(c), AbstractRef) for c in consts):
     # References can be no residuals, so they stay captured.
-    converted, consts = custom_derivatives.closure_convert(func, y0, t[0], *args)
+    converted, consts = custom_derivatives.closure_convert(
+        func, y0, t[0], *args)
   return _odeint_wrapper(converted, rtol, atol, mxstep, hmax, y0, t, *args,
                          *consts)
 
@@ -108,9 +109,9 @@ def _canonicalize_times(t, y0):
     raise ValueError("odeint t must be a one-dimensional array of at least one "
                      f"time, but got an array of shape {t.shape}.")
   # Time must resolve the steps that the error control of the state asks for.
-  real_dtypes = [jnp.finfo(y.dtype).dtype for y in tree_leaves(y0)]
-  dtype = jnp.result_type(t.dtype, jnp.float32, *real_dtypes)
-  return lax.convert_element_type(t, dtype)
+  dtypes = [t.dtype, jnp.dtype('float32'),
+            *(jnp.finfo(y.dtype).dtype for y in tree_leaves(y0))]
+  return lax.convert_element_type(t, max(dtypes, key=lambda d: d.itemsize))
 
 def _is_like(out, y):
   # Whether `out` can be the derivative of `y`, both pytrees of avals.
@@ -120,10 +121,10 @@ def _is_like(out, y):
             len(out) == len(y) and all(map(_is_like, out, y)))
   out_leaves, out_tree = tree_flatten(out)
   y_leaves, y_tree = tree_flatten(y)
+  is_complex = lambda aval: jnp.issubdtype(aval.dtype, jnp.complexfloating)
   return out_tree == y_tree and all(
       o.shape == y.shape and
-      (o.dtype == y.dtype or o.weak_type and
-       jnp.result_type(o.dtype, y.dtype) == y.dtype)
+      (o.dtype == y.dtype or o.weak_type and is_complex(o) <= is_complex(y))
       for o, y in zip(out_leaves, y_leaves))
 
 def _rows(x):

@@ -1,0 +1,352 @@
+# Copyright 2026 The JAX Authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     https://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+from functools import partial
+
+from absl.testing import absltest, parameterized
+import numpy as np
+import scipy.integrate as osp_integrate
+
+import jax
+import apply_patch  # noqa: F401
+import jax.numpy as jnp
+from jax import lax
+from jax._src import test_util as jtu
+from jax.experimental import sparse
+from jax.experimental.ode import odeint
+
+jax.config.parse_flags_with_absl()
+
+
+# The solution of dy/dt = -k y is y0 exp(-k t). Here k is theta * rate, and rate
+# comes from a value that is not differentiable. A pair is (value, rate of it).
+_RATES = {
+    "int": (lambda: jnp.int32(1), lambda i: jnp.array([9., .5, 9.])[i]),
+    "bool": (lambda: jnp.array([True, False]),
+             lambda m: jnp.where(m, jnp.array([.5, 9.]), 0.).sum()),
+    "key": (lambda: jax.random.key(0),
+            lambda k: jax.random.uniform(k, dtype=jnp.result_type(float))),
+    "unperturbed": (lambda: jnp.array(.5), lambda k: k),
+}
+
+_TRANSFORMS = {
+    "grad": jax.grad,
+    "jit_grad": lambda f: jax.jit(jax.grad(f)),
+    "grad_jit": lambda f: jax.grad(jax.jit(f)),
+    "vmap_grad": lambda f: lambda th, v: jax.vmap(jax.grad(f), (0, None))(
+        th[None], v)[0],
+    "grad_vmap": lambda f: jax.grad(lambda th, v: jax.vmap(f, (None, 0))(
+        th, v[None])[0]),
+    "jit_vmap_grad": lambda f: lambda th, v: jax.jit(
+        jax.vmap(jax.grad(f), (None, 0)))(th, v[None])[0],
+    "scan_grad": lambda f: lambda th, v: lax.scan(
+        lambda c, v: (c, jax.grad(f)(th, v)), 0, v[None])[1][0],
+    "grad_remat": lambda f: jax.grad(jax.checkpoint(f)),
+}
+
+
+class ODETest(jtu.JaxTestCase):
+
+  @parameterized.product(
+      kind=list(_RATES), transform=list(_TRANSFORMS), captured=[True, False])
+  def test_derivatives_with_int_bool_and_key(self, kind, transform, captured):
+    # See https://github.com/jax-ml/jax/pull/14760
+    make, rate = _RATES[kind]
+    t1 = 1.5
+
+    def f(theta, value):
+      def dynamics(y, t, *args):
+        v, = args or (value,)
+        return -theta * rate(v) * y
+      args = () if captured else (value,)
+      return odeint(dynamics, 2., jnp.array([0., t1]), *args)[-1]
+
+    theta, value = jnp.array(.7), make()
+    r = rate(value)
+    expected = -r * t1 * 2. * jnp.exp(-theta * r * t1)
+    ans = _TRANSFORMS[transform](f)(theta, value)
+    self.assertAllClose(ans, expected, check_dtypes=False, rtol=1e-4)
+
+  @parameterized.parameters(True, False)
+  def test_second_derivatives_with_int(self, captured):
+    def f(theta, i):
+      table = jnp.array([9., .5])
+      if captured:
+        return odeint(lambda y, t: -theta * table[i] * y, 2.,
+                      jnp.array([0., 1.5]))[-1]
+      return odeint(lambda y, t, theta, i: -theta * table[i] * y, 2.,
+                    jnp.array([0., 1.5]), theta, i)[-1]
+
+    expected = 2. * .75 ** 2 * jnp.exp(-.7 * .75)
+    for f_ in (f, jax.jit(f)):
+      ans = jax.jit(jax.grad(jax.grad(f_)))(.7, jnp.int32(1))
+      self.assertAllClose(ans, expected, check_dtypes=False, rtol=1e-3)
+
+  def test_all_derivatives_with_int(self):
+    # With respect to the state, the times and an inexact argument, beside an
+    # integer one.
+    def f(y0, ts, theta, i):
+      def dynamics(y, t, theta, i):
+        return -jnp.array([9., .5])[i] * theta * t * y
+      return odeint(dynamics, y0, ts, theta, i)[1:]
+
+    def exact(y0, ts, theta, i):
+      rate = jnp.array([9., .5])[i] * theta
+      return jnp.outer(jnp.exp(-rate * (ts ** 2 - ts[0] ** 2) / 2)[1:], y0)
+
+    args = (jnp.array([1., 2.]), jnp.array([.1, .5, 1.2]), jnp.array(.7))
+    f_ = lambda f: lambda *args: jnp.sum(
+        jnp.sin(f(*args, 1)) * jnp.array([[1., 2.], [3., 4.]]))
+    ans = jax.jit(jax.grad(f_(f), argnums=(0, 1, 2)))(*args)
+    expected = jax.grad(f_(exact), argnums=(0, 1, 2))(*args)
+    self.assertAllClose(ans, expected, rtol=1e-4, atol=1e-4)
+
+  def test_grad_allow_int(self):
+    f = lambda y0, i: odeint(lambda y, t, i: -y * i, y0, jnp.array([0., 1.]),
+                             i)[-1]
+    y0_bar, i_bar = jax.grad(f, argnums=(0, 1), allow_int=True)(1., 2)
+    self.assertAllClose(y0_bar, jnp.exp(-2.), check_dtypes=False, rtol=1e-5)
+    self.assertEqual(i_bar.dtype, jax.dtypes.float0)
+
+  def test_captured_bcoo(self):
+    # See https://github.com/jax-ml/jax/issues/31792
+    def f(theta):
+      matrix = sparse.BCOO.fromdense(jnp.diag(jnp.array([1., 2.])), nse=2)
+      dynamics = lambda y, t: -(matrix * theta) @ y
+      return odeint(dynamics, jnp.ones(2), jnp.array([0., 1.])).sum()
+
+    expected = -jnp.exp(-.5) - 2 * jnp.exp(-1.)
+    for grad in (jax.grad(f), jax.jit(jax.grad(f)), jax.grad(jax.jit(f))):
+      self.assertAllClose(grad(.5), expected, check_dtypes=False, rtol=1e-4)
+
+  def test_captured_vmapped_switch(self):
+    # See https://github.com/jax-ml/jax/issues/15759
+    def f(a):
+      branches = [lambda t: jnp.full_like(t, .5), lambda t: a ** 2 + 0. * t]
+      rates = jax.vmap(lambda i, t: lax.switch(i, branches, t), (0, None))
+      index = jnp.array([0, 1])
+      dynamics = lambda y, t: -rates(index, t) * y
+      return odeint(dynamics, jnp.ones(2), jnp.array([0., 1.5]))[-1, 1]
+
+    for grad in (jax.grad(f), jax.jit(jax.grad(f)), jax.grad(jax.jit(f))):
+      self.assertAllClose(grad(.8), -2 * .8 * 1.5 * jnp.exp(-.8 ** 2 * 1.5),
+                          check_dtypes=False, rtol=1e-4)
+
+  def test_grad_of_vmap_with_complex_state(self):
+    # See https://github.com/jax-ml/jax/issues/8783
+    flip = jnp.array([[0., -1j], [-1j, 0.]])
+
+    def loss(a, bs, integer):
+      def solve(b):
+        dynamics = lambda y, t: (a * b * integer) * flip @ y
+        ys = odeint(dynamics, jnp.eye(2, dtype=complex), jnp.array([0., 1.]),
+                    rtol=1e-6, atol=1e-6)
+        return ys[-1, 0, 0].real
+      return jnp.sum(jax.vmap(solve)(bs))
+
+    bs = jnp.array([.3, .6])
+    for grad in (jax.grad(loss), jax.jit(jax.grad(loss)),
+                 jax.grad(jax.jit(loss))):
+      with jax.numpy_dtype_promotion('standard'):
+        ans = grad(.7, bs, 2)  # The solution is cos(2 a b).
+      self.assertAllClose(ans, jnp.sum(-2 * bs * jnp.sin(2 * .7 * bs)),
+                          check_dtypes=False, rtol=1e-3)
+
+  def test_captured_key(self):
+    # See https://github.com/jax-ml/jax/issues/2797
+    @jax.jit
+    @jax.grad
+    def f(theta, data, key):
+      def density(x, key):
+        eps = jax.random.normal(key, x.shape, x.dtype)
+        dynamics = lambda y, t: theta * eps
+        return odeint(dynamics, x, jnp.array([0., 1.]))[-1]
+      return jnp.mean(jax.vmap(density)(data, jax.random.split(key, 4)))
+
+    key = jax.random.key(0)
+    data = jnp.ones((4, 2))
+    eps = jax.vmap(lambda k: jax.random.normal(k, (2,), data.dtype))(
+        jax.random.split(key, 4))
+    self.assertAllClose(f(2., data, key), eps.mean(), check_dtypes=False,
+                        rtol=1e-4)
+
+  def test_adjoint_integrates_only_what_is_differentiated(self):
+    n = 7
+    matrix = -jnp.eye(n) + .01 * jnp.ones((n, n))
+
+    def state_sizes(f, *args):
+      # Sizes of what the loops of the gradient carry.
+      jaxpr = jax.make_jaxpr(jax.jit(jax.grad(f)))(*args)
+      sizes = []
+      def visit(jaxpr):
+        for eqn in jaxpr.eqns:
+          if eqn.primitive.name == "while":
+            sizes.extend(v.aval.size for v in eqn.outvars)
+          for sub in jax.tree.leaves(
+              eqn.params, is_leaf=lambda x: hasattr(x, "eqns") or
+              hasattr(x, "jaxpr")):
+            if hasattr(sub, "jaxpr") or hasattr(sub, "eqns"):
+              visit(getattr(sub, "jaxpr", sub))
+      visit(jaxpr.jaxpr)
+      return sizes
+
+    ts = jnp.array([0., 1.])
+    wrt_y0 = lambda y0, m: odeint(lambda y, t: m @ y, y0, ts)[-1].sum()
+    wrt_m = lambda m, y0: wrt_y0(y0, m)
+    # The interpolation has five coefficients for each element of the state,
+    # which is y and its cotangent, and the matrix's if that is differentiated.
+    self.assertEqual(max(state_sizes(wrt_y0, jnp.ones(n), matrix)), 5 * 2 * n)
+    self.assertEqual(max(state_sizes(wrt_m, matrix, jnp.ones(n))),
+                     5 * (2 * n + n * n))
+
+  def test_zero_cotangent(self):
+    f = lambda y0, k: (odeint(lambda y, t: -k * y, y0, jnp.array([0., 1.])),
+                       3. * y0 * k)
+    _, vjp = jax.vjp(lambda *args: f(*args)[1], 2., 5.)
+    self.assertAllClose(vjp(1.), (15., 6.), check_dtypes=False)
+    grad = jax.grad(lambda y0, k: f(y0, k)[0][0] + f(y0, k)[1], (0, 1))
+    self.assertAllClose(grad(2., 5.), (16., 6.), check_dtypes=False, rtol=1e-5)
+
+  @parameterized.parameters("list", "int", "int_list", "numpy", "bfloat16")
+  def test_times(self, kind):
+    times = dict(
+        list=[0., 1., 2.], int=jnp.arange(3), int_list=[0, 1, 2],
+        numpy=np.arange(3.), bfloat16=jnp.arange(3, dtype=jnp.bfloat16))[kind]
+    ys = odeint(lambda y, t: -y, jnp.ones(2), times)
+    expected = osp_integrate.odeint(lambda y, t: -y, np.ones(2), np.arange(3.))
+    self.assertAllClose(ys, expected, check_dtypes=False, rtol=1e-4)
+
+  def test_times_as_a_list_are_differentiated(self):
+    f = lambda t1: odeint(lambda y, t: -y, 1., [0., t1])[-1]
+    self.assertAllClose(jax.grad(f)(2.), -jnp.exp(-2.), check_dtypes=False,
+                        rtol=1e-4)
+
+  def test_one_time(self):
+    f = lambda y0, k: odeint(lambda y, t: -k * y, y0, jnp.array([1.]))
+    self.assertAllClose(f(jnp.ones(2), 3.), jnp.ones((1, 2)))
+    grads = jax.grad(lambda *args: f(*args).sum(), (0, 1))(jnp.ones(2), 3.)
+    self.assertAllClose(grads, (jnp.ones(2), 0.), check_dtypes=False)
+
+  def test_state_of_more_precision_than_time(self):
+    with jax.enable_x64(True), jax.numpy_dtype_promotion('standard'):
+      ys = odeint(lambda y, t: -y, jnp.ones((), 'float64'),
+                  jnp.array([0., 1.], 'float32'))
+    self.assertAllClose(ys[-1], np.exp(-1.), check_dtypes=False, rtol=1e-6)
+
+  @parameterized.parameters(
+      (lambda y, t: 1,), (lambda y, t: 1.,), (lambda y, t: np.float32(1) * y),)
+  def test_output_of_weak_type(self, dynamics):
+    # A Python scalar takes the dtype of the state.
+    with jax.numpy_dtype_promotion('standard'):
+      ys = odeint(dynamics, jnp.float32(1), jnp.array([0., .5], 'float32'))
+    self.assertEqual(ys.dtype, 'float32')
+    if dynamics(1., 0.) == 1:
+      one = dynamics(0., 0.)
+      expected = 1.5 if one else np.exp(.5)
+      self.assertAllClose(ys[-1], expected, check_dtypes=False, rtol=1e-5)
+
+  @parameterized.parameters(
+      ((1., 0.), lambda y, t: [y[1], -y[0]]),
+      ([1., 0.], lambda y, t: (y[1], -y[0])),
+      (np.array([1., 0.]), lambda y, t: [y[1], -y[0]]),
+      ([1., 0.], lambda y, t: jnp.array([y[1], -y[0]])),
+      (np.array([[1.], [0.]]), lambda y, t: (y[1], [-y[0, 0]])),
+  )
+  def test_output_as_list(self, y0, dynamics):
+    ys = odeint(dynamics, y0, jnp.array([0., 1.]))
+    self.assertAllClose(jax.tree.leaves(jax.tree.map(lambda y: y[-1], ys))[0]
+                        .ravel()[0], np.cos(1.), check_dtypes=False, rtol=1e-5)
+
+  @parameterized.named_parameters(
+      ("structure", {"y0": (1., 2.)}, lambda y, t: {"a": y[0], "b": y[1]},
+       "structure, shapes and dtypes of y0"),
+      ("number", {}, lambda y, t: (y, y), "structure, shapes and dtypes"),
+      ("nothing", {}, lambda y, t: None, "structure, shapes and dtypes"),
+      ("shape", {}, lambda y, t: jnp.ones(3), r"float\d+\[\].*float\d+\[3\]"),
+      ("broadcast", {"y0": np.ones(3)}, lambda y, t: jnp.sum(y),
+       r"float\d+\[3\].*float\d+\[\]"),
+      ("complex", {}, lambda y, t: lax.complex(y, y), r"float.*complex"),
+      ("float16", {}, lambda y, t: y.astype('float16'), r"float.*float16"),
+      ("int", {}, lambda y, t: y.astype('int32'), r"float.*int32"),
+      ("state_int", {"y0": 1}, lambda y, t: -y, "floating-point or complex"),
+      ("state_bool", {"y0": [1., np.array(True)]}, lambda y, t: y,
+       r"floating-point or complex .* y0\[1\] is of type bool"),
+      ("state_str", {"y0": "a"}, lambda y, t: y, "y0 must be arrays"),
+      ("arg", {"args": ({"k": "a"},)}, lambda y, t, k: y,
+       r"args must be arrays or scalars, but got a for args\[0\]\['k'\]"),
+      ("times_complex", {"t": np.array([0j, 1.])}, lambda y, t: y,
+       "t must be an array of floats"),
+      ("times_bool", {"t": np.array([False, True])}, lambda y, t: y,
+       "t must be an array of floats"),
+      ("times_str", {"t": "ab"}, lambda y, t: y, "t must be an array of float"),
+  )
+  def test_bad_input(self, kwargs, dynamics, message):
+    kwargs = {"y0": 1., "t": jnp.array([0., 1.]), "args": (), **kwargs}
+    with self.assertRaisesRegex(TypeError, message):
+      odeint(dynamics, kwargs["y0"], kwargs["t"], *kwargs["args"])
+
+  @parameterized.parameters((np.zeros(0),), (np.ones((2, 2)),), (1.,), ([],))
+  def test_bad_times(self, times):
+    with self.assertRaisesRegex(ValueError, "one-dimensional"):
+      odeint(lambda y, t: y, 1., times)
+
+  def test_effects(self):
+    seen = []
+    def dynamics(y, t):
+      jax.debug.callback(lambda t: seen.append(float(t)), t, ordered=True)
+      return -y
+    solve = lambda y0: odeint(dynamics, y0, jnp.array([0., 1.]))[-1]
+    for f in (solve, jax.jit(solve), jax.grad(solve)):
+      seen.clear()
+      f(1.)
+      jax.effects_barrier()
+      self.assertEqual(seen[0], 0.)
+      self.assertGreater(len(seen), 6)
+
+  def test_captured_ref(self):
+    calls = jax.new_ref(jnp.zeros((), 'int32'))
+    def dynamics(y, t):
+      calls[...] += 1
+      return -y
+    solve = lambda y0: odeint(dynamics, y0, jnp.array([0., 1.]))[-1]
+    self.assertAllClose(jax.grad(solve)(1.), jnp.exp(-1.), check_dtypes=False,
+                        rtol=1e-5)
+    self.assertGreater(int(calls[...]), 6)
+
+  def test_leaks_no_tracer(self):
+    def f(theta, i):
+      dynamics = lambda y, t: -theta * jnp.array([9., .5])[i] * y
+      return odeint(dynamics, 2., jnp.array([0., 1.]))[-1]
+
+    with jax.checking_leaks():
+      for grad in (jax.grad(f), jax.jit(jax.grad(f)), jax.grad(jax.jit(f))):
+        self.assertAllClose(grad(.7, jnp.array(1)), -jnp.exp(-.35),
+                            check_dtypes=False, rtol=1e-5)
+
+  def test_grads_against_finite_differences(self):
+    def f(y0, theta, i):
+      def dynamics(y, t):
+        return jnp.sin(theta["w"][i] @ y + theta["b"] * t)
+      return odeint(dynamics, y0, jnp.array([0., .3, 1.]))
+
+    rng = self.rng()
+    theta = {"w": jnp.asarray(rng.randn(2, 3, 3)), "b": jnp.asarray(.3)}
+    y0 = jnp.asarray(rng.randn(3))
+    tol = 1e-1 if jtu.num_float_bits(np.float64) == 32 else 1e-3
+    jtu.check_grads(partial(f, i=jnp.array(1)), (y0, theta), modes=["rev"],
+                    order=2, atol=tol, rtol=tol)
+
+
+if __name__ == '__main__':
+  absltest.main(testLoader=jtu.JaxTestLoader())
