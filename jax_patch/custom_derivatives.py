@@ -14,6 +14,7 @@
 
 from collections.abc import Callable, Sequence
 import contextlib
+import functools
 from typing import Any
 import weakref
 
@@ -25,8 +26,10 @@ from jax._src.api_util import debug_info, flatten_fun
 from jax._src.interpreters import partial_eval as pe
 from jax._src.state.types import AbstractRef
 from jax._src.tree_util import (
-    keystr, tree_flatten, tree_flatten_with_path, tree_unflatten, PyTreeDef)
+    keystr, register_pytree_node_class, tree_flatten, tree_flatten_with_path,
+    tree_unflatten, PyTreeDef)
 from jax._src.util import safe_map, safe_zip, split_list, weakref_lru_cache
+from jax_patch import structural_key
 
 
 traceback_util.register_exclusion(__file__)
@@ -151,13 +154,63 @@ def closure_convert(fun: Callable, *example_args, **example_kwargs
   """
   code, consts = _hoist_consts(fun, example_args, example_kwargs)
   hoisted = [c for c in consts if isinstance(c, core.Tracer)]
-  for c in hoisted:
-    if isinstance(core.typeof(c), AbstractRef):
-      raise TypeError(
-          "closure_convert hoists values, but the function "
-          f"{code.jaxpr.debug_info.func_src_info} captures a mutable reference "
-          f"of type {core.typeof(c)}. Make it an argument of the function.")
+  _check_no_refs(code, hoisted)
   return _ConvertedFunction(fun, code, consts), hoisted
+
+def closure_to_pytree(fun: Callable, *example_args, **example_kwargs
+                      ) -> Callable:
+  """Makes a function a pytree, of the values that it captures.
+
+  The function becomes a value like any other: an argument of a transformed
+  function, differentiable, batched, carried through a loop. Its leaves are all
+  the arrays that ``fun`` captures, in the sense of :func:`jax.closure_convert`,
+  concrete ones included. Everything else about it is part of its treedef, which
+  compares by structure. Two functions written alike, that capture other values
+  of the same types, are one type of argument, and what was compiled for one
+  serves the other.
+
+  For example:
+
+  >>> import jax
+  >>> import jax.numpy as jnp
+  >>> from jax.custom_derivatives import closure_to_pytree
+
+  >>> def line(slope):
+  ...   return closure_to_pytree(lambda x: slope * x, 1.)
+
+  >>> @jax.jit
+  ... def call_at_two(f):
+  ...   return f(2.)
+
+  >>> print(call_at_two(line(jnp.array(3.))))
+  6.0
+  >>> print(call_at_two(line(jnp.array(4.))))  # compiles nothing
+  8.0
+  >>> print(jax.tree.leaves(jax.grad(call_at_two)(line(jnp.array(3.)))))
+  [Array(2., dtype=float32)]
+
+  Args:
+    fun: Function to be converted. It must be pure. Any callable will do.
+    *example_args: Pytrees of arrays, NumPy arrays, Python scalars or
+      :class:`jax.ShapeDtypeStruct` instances: the types of the positional
+      arguments of ``fun``.
+    **example_kwargs: The same for the keyword arguments of ``fun``.
+
+  Returns:
+    A callable pytree that computes ``fun`` at arguments of the example types. A
+    cotangent of it is a pytree of the same form. It can be pickled if what
+    ``fun`` computes can be.
+
+  Raises:
+    TypeError: If a leaf of the example arguments is not a valid JAX type, or
+      ``fun`` captures a ``Ref``. Calling the result raises it for arguments or
+      leaves of other structures, shapes or dtypes.
+
+  See https://github.com/jax-ml/jax/pull/5244, where this form was suggested.
+  """
+  code, consts = _hoist_consts(fun, example_args, example_kwargs)
+  _check_no_refs(code, consts)
+  return _ClosurePytree(code, consts)
 
 def _hoist_consts(fun: Callable, args: Sequence[Any], kwargs: dict[str, Any]
                   ) -> tuple['_ConstFreeFunction', list[Any]]:
@@ -183,35 +236,91 @@ def _trace_const_free(fun: Callable, in_tree: PyTreeDef,
   debug = debug_info("closure_convert", fun, *tree_unflatten(in_tree, in_avals))
   flat_fun, out_tree = flatten_fun(lu.wrap_init(fun, debug_info=debug), in_tree)
   jaxpr, _, consts = pe.trace_to_jaxpr_dynamic(flat_fun, in_avals)
-  return (_ConstFreeFunction(jaxpr, len(consts), in_tree, in_avals, out_tree()),
-          consts)
+  code = _ConstFreeFunction(jaxpr, map(core.typeof, consts), in_tree, in_avals,
+                            out_tree())
+  return code, consts
 
 _cached_trace_const_free = weakref_lru_cache(_trace_const_free)
 
 class _ConstFreeFunction:
   # A traced function that takes the values which it captured after its
-  # positional arguments.
+  # positional arguments. It compares by structure.
 
-  def __init__(self, jaxpr: core.Jaxpr, num_consts: int, in_tree: PyTreeDef,
+  def __init__(self, jaxpr: core.Jaxpr,
+               const_avals: Sequence[core.AbstractValue], in_tree: PyTreeDef,
                in_avals: tuple[core.AbstractValue, ...], out_tree: PyTreeDef):
     self.jaxpr = jaxpr
-    self.num_consts = num_consts
+    self.const_avals = const_avals
     self.in_tree = in_tree
     self.in_avals = in_avals
     self.out_tree = out_tree
+
+  @functools.cached_property
+  def _key(self):
+    return (len(self.const_avals), self.in_tree, self.out_tree,
+            structural_key.jaxpr_key(self.jaxpr))
+
+  @functools.cached_property
+  def _hash(self):
+    return hash(self._key)
+
+  def __hash__(self):
+    return self._hash
+
+  def __eq__(self, other):
+    return self is other or (isinstance(other, _ConstFreeFunction) and
+                             self._hash == other._hash and
+                             self._key == other._key)
 
   @property
   def out_avals(self):
     return tree_unflatten(self.out_tree, [v.aval for v in self.jaxpr.outvars])
 
   def __call__(self, *args_consts, **kwargs):
-    in_flat, consts = _flatten_args(self.in_tree, self.num_consts, args_consts,
-                                    kwargs)
+    in_flat, consts = _flatten_args(
+        self.in_tree, len(self.const_avals), args_consts, kwargs)
     return self.call_flat(consts, in_flat)
 
   def call_flat(self, consts: Sequence[Any], in_flat: Sequence[Any]):
     out_flat = core.eval_jaxpr(self.jaxpr, consts, *in_flat)
     return tree_unflatten(self.out_tree, out_flat)
+
+def _check_no_refs(code: _ConstFreeFunction, hoisted: Sequence[Any]):
+  for c in hoisted:
+    if isinstance(core.typeof(c), AbstractRef):
+      raise TypeError(
+          "Closure conversion hoists values, but the function "
+          f"{code.jaxpr.debug_info.func_src_info} captures a mutable reference "
+          f"of type {core.typeof(c)}. Make it an argument of the function.")
+
+@register_pytree_node_class
+class _ClosurePytree:
+  # What `closure_to_pytree` returns.
+
+  def __init__(self, code: _ConstFreeFunction, consts: Sequence[Any]):
+    self._code = code
+    self._consts = list(consts)
+
+  def tree_flatten(self):
+    return self._consts, self._code
+
+  @classmethod
+  def tree_unflatten(cls, code, consts):
+    return cls(code, consts)
+
+  def __repr__(self):
+    name = self._code.jaxpr.debug_info.func_src_info
+    return f"closure_to_pytree({name})({self._consts})"
+
+  def __call__(self, *args, **kwargs):
+    code = self._code
+    in_flat, _ = _flatten_args(code.in_tree, 0, args, kwargs)
+    in_avals = map(core.typeof, in_flat)
+    if not all(map(core.typematch, code.in_avals, in_avals)):
+      raise TypeError(f"{_BAD_INPUTS}: "
+                      f"{_mismatch(code.in_tree, code.in_avals, in_avals)}")
+    _check_hoisted(code.const_avals, self._consts)
+    return code.call_flat(self._consts, in_flat)
 
 class _ConvertedFunction:
   # What `closure_convert` returns: `fun` with the tracers that it captured made
@@ -221,9 +330,12 @@ class _ConvertedFunction:
                consts: Sequence[Any]):
     tracers = [c for c in consts if isinstance(c, core.Tracer)]
     self._code = code
+    self._is_hoisted = [isinstance(c, core.Tracer) for c in consts]
+    self._kept = [c for c in consts if not isinstance(c, core.Tracer)]
     self._hoisted = map(weakref.ref, tracers)
     self._hoisted_avals = map(core.typeof, tracers)
     self._merge_consts = self._make_merge(consts)
+    self._has_doubles = False
     self._at_other_types: dict[Any, tuple[_ConstFreeFunction, Callable]] = {}
     if tracers and config.check_tracer_leaks.value:
       # The rules of a custom derivative outlive the trace around them, and so
@@ -236,13 +348,42 @@ class _ConvertedFunction:
     else:
       self._fun = lambda: fun
 
-  # Conversions of one function that captures no tracers share their code.
-  def __eq__(self, other):
-    return (isinstance(other, _ConvertedFunction) and
-            self._code is other._code)
+  # Equal are functions that compute the same from the same hoisted values. For
+  # the example types, that shows. For other types it holds if their sources are
+  # the same. Where these are not, or are not understood, two functions are
+  # equal as long as neither is called at other types, and if one of them is, it
+  # may have been taken for the other, by a cache, which is then an error.
 
   def __hash__(self):
-    return id(self._code)
+    return hash(self._code)
+
+  def __eq__(self, other):
+    if self is other:
+      return True
+    if not (isinstance(other, _ConvertedFunction) and
+            self._is_hoisted == other._is_hoisted and
+            self._code == other._code and self._kept_key == other._kept_key):
+      return False
+    if self._source_key != other._source_key:
+      if self._at_other_types or other._at_other_types:
+        return False
+      self._has_doubles = other._has_doubles = True
+    return True
+
+  @functools.cached_property
+  def _kept_key(self):
+    return map(structural_key.array_key, self._kept)
+
+  @functools.cached_property
+  def _source_key(self):
+    place = {id(ref()): i for i, ref in enumerate(self._hoisted)}
+    def leaf_key(x):
+      if isinstance(x, core.Tracer):
+        return core.typeof(x), place.get(id(x), object())
+      return structural_key.array_key(x)
+    fun = self._fun()
+    return object() if fun is None else structural_key.function_key(
+        fun, leaf_key)
 
   def __repr__(self):
     return f"closure_convert({self._code.jaxpr.debug_info.func_src_info})"
@@ -250,13 +391,7 @@ class _ConvertedFunction:
   def __call__(self, *args_hoisted, **kwargs):
     in_flat, hoisted = _flatten_args(
         self._code.in_tree, len(self._hoisted), args_hoisted, kwargs)
-    for i, (x, aval) in enumerate(zip(hoisted, self._hoisted_avals)):
-      got = core.typeof(x)
-      if got is not aval and (got.shape, got.dtype) != (aval.shape, aval.dtype):
-        raise TypeError(
-            f"{_BAD_INPUTS}: hoisted value {i} (of {len(hoisted)}) must be of "
-            f"type {aval.str_short()}, as it was when closure_convert was "
-            f"called, but got {got.str_short()}")
+    _check_hoisted(self._hoisted_avals, hoisted)
     in_avals = tuple(map(core.typeof, in_flat))
     if all(map(core.typematch, self._code.in_avals, in_avals)):
       code, merge_consts = self._code, self._merge_consts
@@ -286,6 +421,10 @@ class _ConvertedFunction:
       if fun is None:
         raise TypeError("the function is gone, because closure_convert does "
                         "not keep it while tracer leaks are being checked")
+      if self._has_doubles:
+        raise TypeError("the function has compared equal to one of another "
+                        "source, which is alike at the example types and may "
+                        "not be at these")
       with _reuse_tracers([ref() for ref in self._hoisted]):
         code, consts = _trace_const_free(fun, in_tree, in_avals)
       try:
@@ -333,6 +472,15 @@ def _flatten_args(in_tree: PyTreeDef, num_hoisted: int, args: Sequence[Any],
   raise TypeError(
       f"{_BAD_INPUTS} in pytree structure: expected {in_tree}, but got "
       f"{in_tree_}")
+
+def _check_hoisted(avals: Sequence[core.AbstractValue], values: Sequence[Any]):
+  for i, (aval, x) in enumerate(zip(avals, values)):
+    got = core.typeof(x)
+    if got is not aval and (got.shape, got.dtype) != (aval.shape, aval.dtype):
+      raise TypeError(
+          f"{_BAD_INPUTS}: hoisted value {i} (of {len(values)}) must be of type "
+          f"{aval.str_short()}, as it was when the function was converted, but "
+          f"got {got.str_short()}")
 
 def _mismatch(in_tree: PyTreeDef, expected: Sequence[core.AbstractValue],
               got: Sequence[core.AbstractValue]) -> str:

@@ -1,0 +1,175 @@
+# Copyright 2026 The JAX Authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     https://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Keys that are equal only if two programs compute the same.
+
+A key is a nest of tuples that compares and hashes fast. Whatever is not
+understood is given a key that equals no other, or that equals only that of the
+very same object: two programs may be taken for different when they are the
+same, never the other way round.
+"""
+
+from collections.abc import Callable, Hashable
+import functools
+import struct
+import types
+from typing import Any
+
+import numpy as np
+
+from jax._src import core
+from jax._src import linear_util as lu
+from jax._src import literals
+from jax._src.array import ArrayImpl
+from jax._src.basearray import Array
+from jax._src import util
+from jax._src.interpreters import partial_eval as pe
+
+
+def jaxpr_key(jaxpr: core.Jaxpr) -> Hashable:
+  """Returns a key of a jaxpr: of what it computes from its inputs.
+
+  Names, source locations and the identity of variables do not enter it. Linear
+  in the size of the program.
+
+  Args:
+    jaxpr: a jaxpr, open or closed. Arrays that a closed one holds enter the key
+      by identity, so the key is of use as long as the jaxpr is alive.
+
+  Returns:
+    A hashable value.
+  """
+  consts = getattr(jaxpr, "consts", ())
+  jaxpr = getattr(jaxpr, "jaxpr", jaxpr)
+  inputs = [*jaxpr.constvars, *jaxpr.invars]
+  number: dict[core.Var, int] = {v: i for i, v in enumerate(inputs)}
+
+  def atom_key(a):
+    return _literal_key(a) if isinstance(a, core.Literal) else number[a]
+
+  # Types of results need not enter, as abstract evaluation computes them from
+  # what does.
+  eqns = []
+  for eqn in jaxpr.eqns:
+    eqns.append((
+        eqn.primitive, *[atom_key(a) for a in eqn.invars], len(eqn.outvars),
+        *[_key(p) for p in eqn.params.values()], eqn.ctx))
+    for v in eqn.outvars:
+      number[v] = len(number)
+  return (len(jaxpr.constvars), tuple(v.aval for v in inputs), tuple(eqns),
+          tuple(map(atom_key, jaxpr.outvars)), tuple(map(array_key, consts)))
+
+def function_key(fun: Callable, leaf_key: Callable | None = None) -> Hashable:
+  """Returns a key of a Python function: of its code and what it captured.
+
+  Args:
+    fun: the function. What it reaches through globals is taken to be constant,
+      as JAX takes it everywhere.
+    leaf_key: gives the key of an array that ``fun`` captured, by default one of
+      its identity.
+
+  Returns:
+    A hashable value.
+  """
+  return _key(fun, leaf_key or array_key, ())
+
+def array_key(x: Any) -> Hashable:
+  """Returns a key of an array: its value if that is small, else its identity.
+
+  Small arrays are most often written out in a function, and made anew each time
+  that it is traced.
+  """
+  if isinstance(x, ArrayImpl) and x.nbytes <= 256 and (
+      x.is_fully_addressable and not x.is_deleted()):
+    return x.aval, x.sharding, x.committed, np.asarray(x).tobytes()
+  if isinstance(x, literals.TypedNdArray):
+    x = np.asarray(x)
+  if isinstance(x, (np.ndarray, np.generic)) and x.nbytes <= 256:
+    return x.dtype, x.shape, x.tobytes()
+  return "array", id(x)
+
+def _literal_key(literal):
+  aval = literal.aval
+  value = literal.val
+  if isinstance(value, core.Tracer) or not hasattr(aval, "shape"):
+    return "literal", id(value)
+  return aval.dtype, aval.weak_type, aval.shape, np.asarray(value).tobytes()
+
+# Types with an equality that is exact and that mixes with no other type's.
+_EXACT = {str, bytes, type(None), types.CodeType, type(Ellipsis)}
+
+_ARRAYS = (Array, np.ndarray, np.generic, literals.TypedNdArray)
+
+# State of a trace and names, on which results do not depend.
+_IGNORED = (lu.Store, lu.EqualStore, core.Trace, core.DebugInfo)
+
+_MEMOIZED = pe._memoize(lambda: None).__code__
+
+def _key(x: Any, leaf_key: Callable = array_key, parents: tuple = ()
+         ) -> Hashable:
+  t = type(x)
+  if t in _EXACT:
+    return x
+  if t is int or t is bool:
+    return t, x
+  if t is float or t is complex:
+    return t, struct.pack("dd", x.real, x.imag)
+  if t is tuple or t is list or isinstance(x, (tuple, list)):
+    return t, *[_key(y, leaf_key, parents) for y in x]
+  if t is dict:
+    return t, *[(_key(k, leaf_key, parents), _key(v, leaf_key, parents))
+                for k, v in x.items()]
+  if hasattr(x, "eqns"):
+    return jaxpr_key(x)
+  if isinstance(x, _ARRAYS):
+    return leaf_key(x)
+  if isinstance(x, _IGNORED):
+    return t
+  if isinstance(x, (type, types.ModuleType)):
+    return x
+  if isinstance(x, (util.Hashable, util.Unhashable)):
+    return t, _key(x.val, leaf_key, parents)
+  if callable(x) or isinstance(x, lu.WrappedFun):
+    return _callable_key(x, leaf_key, parents)
+  try:
+    hash(x)
+  except Exception:
+    return object()  # Equals no other key.
+  return t, x
+
+def _callable_key(f: Callable, leaf_key: Callable, parents: tuple) -> Hashable:
+  if any(f is p for p in parents):
+    return "recursion", [f is p for p in parents].index(True)
+  key = lambda x: _key(x, leaf_key, (*parents, f))
+  if isinstance(f, lu.WrappedFun):
+    return (lu.WrappedFun, key(f.f), key(f.params), key(f.in_type),
+            *[(key(gen), key(params)) for gen, params in f.transforms])
+  if isinstance(f, types.FunctionType):
+    cells = [_cell_contents(c) for c in f.__closure__ or ()]
+    if f.__code__ is _MEMOIZED:
+      # The results that it remembers are no part of what it computes.
+      return key(cells[f.__code__.co_freevars.index("fn")])
+    return (f.__code__, id(f.__globals__), key(f.__defaults__),
+            key(f.__kwdefaults__), *map(key, cells))
+  if type(f) is types.MethodType:
+    return types.MethodType, key(f.__func__), key(f.__self__)
+  if type(f) is functools.partial:
+    return functools.partial, key(f.func), key(f.args), key(f.keywords)
+  return "callable", id(f)
+
+def _cell_contents(cell):
+  try:
+    return cell.cell_contents
+  except ValueError:  # empty
+    return None
