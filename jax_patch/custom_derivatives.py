@@ -186,8 +186,8 @@ def closure_to_pytree(fun: Callable, *example_args, **example_kwargs
   6.0
   >>> print(call_at_two(line(jnp.array(4.))))  # compiles nothing
   8.0
-  >>> print(jax.tree.leaves(jax.grad(call_at_two)(line(jnp.array(3.)))))
-  [Array(2., dtype=float32)]
+  >>> print(*jax.tree.leaves(jax.grad(call_at_two)(line(jnp.array(3.)))))
+  2.0
 
   Args:
     fun: Function to be converted. It must be pure. Any callable will do.
