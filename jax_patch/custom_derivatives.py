@@ -20,16 +20,15 @@ import weakref
 
 from jax._src import config
 from jax._src import core
-from jax._src import linear_util as lu
 from jax._src import traceback_util
-from jax._src.api_util import debug_info, flatten_fun
-from jax._src.interpreters import partial_eval as pe
 from jax._src.state.types import AbstractRef
-from jax._src.tree_util import (
-    keystr, register_pytree_node_class, tree_flatten, tree_flatten_with_path,
-    tree_unflatten, PyTreeDef)
-from jax._src.util import safe_map, safe_zip, split_list, weakref_lru_cache
+from jax._src.tree_util import register_pytree_node_class
+from jax._src.util import safe_map, safe_zip
 from jax_patch import structural_key
+from jax_patch.const_free import (
+    BAD_INPUTS, check_hoisted, ConstFreeFunction, flatten_args, hoist_consts,
+    mismatch, trace)
+from jax_patch.trace_by_source import trace_by_source
 
 
 traceback_util.register_exclusion(__file__)
@@ -152,7 +151,7 @@ def closure_convert(fun: Callable, *example_args, **example_kwargs
   See https://github.com/jax-ml/jax/issues/5222, which asked for this function,
   and https://github.com/jax-ml/jax/pull/14760 for hoisting every dtype.
   """
-  code, consts = _hoist_consts(fun, example_args, example_kwargs)
+  code, consts = hoist_consts(fun, example_args, example_kwargs)
   hoisted = [c for c in consts if isinstance(c, core.Tracer)]
   _check_no_refs(code, hoisted)
   return _ConvertedFunction(fun, code, consts), hoisted
@@ -208,84 +207,12 @@ def closure_to_pytree(fun: Callable, *example_args, **example_kwargs
 
   See https://github.com/jax-ml/jax/pull/5244, where this form was suggested.
   """
-  code, consts = _hoist_consts(fun, example_args, example_kwargs)
+  code, consts = hoist_consts(fun, example_args, example_kwargs,
+                              trace_by_source)
   _check_no_refs(code, consts)
   return _ClosurePytree(code, consts)
 
-def _hoist_consts(fun: Callable, args: Sequence[Any], kwargs: dict[str, Any]
-                  ) -> tuple['_ConstFreeFunction', list[Any]]:
-  # Traces `fun` at the types of the given arguments, and makes everything that
-  # it captures an argument, concrete values too.
-  in_flat, in_tree = tree_flatten((tuple(args), kwargs))
-  in_avals = tuple(map(core.typeof, in_flat))
-  # Only a function that compares by identity may be looked up in a cache: one
-  # with an `__eq__` of its own can equal a function that captures other values.
-  ty = type(fun)
-  if not (ty.__eq__ is object.__eq__ and ty.__hash__ is object.__hash__ and
-          ty.__weakrefoffset__):
-    return _trace_const_free(fun, in_tree, in_avals)
-  code, consts = _cached_trace_const_free(fun, in_tree, in_avals)
-  if any(isinstance(c, core.Tracer) for c in consts):
-    # A cache must not keep tracers alive, and they are useless to later calls.
-    _cached_trace_const_free.evict_weakref(fun)
-  return code, consts
-
-def _trace_const_free(fun: Callable, in_tree: PyTreeDef,
-                      in_avals: tuple[core.AbstractValue, ...]
-                      ) -> tuple['_ConstFreeFunction', list[Any]]:
-  debug = debug_info("closure_convert", fun, *tree_unflatten(in_tree, in_avals))
-  flat_fun, out_tree = flatten_fun(lu.wrap_init(fun, debug_info=debug), in_tree)
-  jaxpr, _, consts = pe.trace_to_jaxpr_dynamic(flat_fun, in_avals)
-  code = _ConstFreeFunction(jaxpr, map(core.typeof, consts), in_tree, in_avals,
-                            out_tree())
-  return code, consts
-
-_cached_trace_const_free = weakref_lru_cache(_trace_const_free)
-
-class _ConstFreeFunction:
-  # A traced function that takes the values which it captured after its
-  # positional arguments. It compares by structure.
-
-  def __init__(self, jaxpr: core.Jaxpr,
-               const_avals: Sequence[core.AbstractValue], in_tree: PyTreeDef,
-               in_avals: tuple[core.AbstractValue, ...], out_tree: PyTreeDef):
-    self.jaxpr = jaxpr
-    self.const_avals = const_avals
-    self.in_tree = in_tree
-    self.in_avals = in_avals
-    self.out_tree = out_tree
-
-  @functools.cached_property
-  def _key(self):
-    return (len(self.const_avals), self.in_tree, self.out_tree,
-            structural_key.jaxpr_key(self.jaxpr))
-
-  @functools.cached_property
-  def _hash(self):
-    return hash(self._key)
-
-  def __hash__(self):
-    return self._hash
-
-  def __eq__(self, other):
-    return self is other or (isinstance(other, _ConstFreeFunction) and
-                             self._hash == other._hash and
-                             self._key == other._key)
-
-  @property
-  def out_avals(self):
-    return tree_unflatten(self.out_tree, [v.aval for v in self.jaxpr.outvars])
-
-  def __call__(self, *args_consts, **kwargs):
-    in_flat, consts = _flatten_args(
-        self.in_tree, len(self.const_avals), args_consts, kwargs)
-    return self.call_flat(consts, in_flat)
-
-  def call_flat(self, consts: Sequence[Any], in_flat: Sequence[Any]):
-    out_flat = core.eval_jaxpr(self.jaxpr, consts, *in_flat)
-    return tree_unflatten(self.out_tree, out_flat)
-
-def _check_no_refs(code: _ConstFreeFunction, hoisted: Sequence[Any]):
+def _check_no_refs(code: ConstFreeFunction, hoisted: Sequence[Any]):
   for c in hoisted:
     if isinstance(core.typeof(c), AbstractRef):
       raise TypeError(
@@ -297,7 +224,7 @@ def _check_no_refs(code: _ConstFreeFunction, hoisted: Sequence[Any]):
 class _ClosurePytree:
   # What `closure_to_pytree` returns.
 
-  def __init__(self, code: _ConstFreeFunction, consts: Sequence[Any]):
+  def __init__(self, code: ConstFreeFunction, consts: Sequence[Any]):
     self._code = code
     self._consts = list(consts)
 
@@ -314,19 +241,19 @@ class _ClosurePytree:
 
   def __call__(self, *args, **kwargs):
     code = self._code
-    in_flat, _ = _flatten_args(code.in_tree, 0, args, kwargs)
+    in_flat, _ = flatten_args(code.in_tree, 0, args, kwargs)
     in_avals = map(core.typeof, in_flat)
     if not all(map(core.typematch, code.in_avals, in_avals)):
-      raise TypeError(f"{_BAD_INPUTS}: "
-                      f"{_mismatch(code.in_tree, code.in_avals, in_avals)}")
-    _check_hoisted(code.const_avals, self._consts)
+      raise TypeError(
+          f"{BAD_INPUTS}: {mismatch(code.in_tree, code.in_avals, in_avals)}")
+    check_hoisted(code.const_avals, self._consts)
     return code.call_flat(self._consts, in_flat)
 
 class _ConvertedFunction:
   # What `closure_convert` returns: `fun` with the tracers that it captured made
   # arguments, and the concrete values that it captured kept.
 
-  def __init__(self, fun: Callable, code: _ConstFreeFunction,
+  def __init__(self, fun: Callable, code: ConstFreeFunction,
                consts: Sequence[Any]):
     tracers = [c for c in consts if isinstance(c, core.Tracer)]
     self._code = code
@@ -336,7 +263,7 @@ class _ConvertedFunction:
     self._hoisted_avals = map(core.typeof, tracers)
     self._merge_consts = self._make_merge(consts)
     self._has_doubles = False
-    self._at_other_types: dict[Any, tuple[_ConstFreeFunction, Callable]] = {}
+    self._at_other_types = {}
     if tracers and config.check_tracer_leaks.value:
       # The rules of a custom derivative outlive the trace around them, and so
       # does this object. Holding `fun` would be reported as a leak of what it
@@ -389,9 +316,9 @@ class _ConvertedFunction:
     return f"closure_convert({self._code.jaxpr.debug_info.func_src_info})"
 
   def __call__(self, *args_hoisted, **kwargs):
-    in_flat, hoisted = _flatten_args(
+    in_flat, hoisted = flatten_args(
         self._code.in_tree, len(self._hoisted), args_hoisted, kwargs)
-    _check_hoisted(self._hoisted_avals, hoisted)
+    check_hoisted(self._hoisted_avals, hoisted)
     in_avals = tuple(map(core.typeof, in_flat))
     if all(map(core.typematch, self._code.in_avals, in_avals)):
       code, merge_consts = self._code, self._merge_consts
@@ -413,7 +340,7 @@ class _ConvertedFunction:
     return merge
 
   def _convert_again(self, in_avals: tuple[core.AbstractValue, ...]
-                     ) -> tuple[_ConstFreeFunction, Callable]:
+                     ) -> tuple[ConstFreeFunction, Callable]:
     # See https://github.com/jax-ml/jax/issues/6867.
     in_tree = self._code.in_tree
     try:
@@ -426,7 +353,7 @@ class _ConvertedFunction:
                         "source, which is alike at the example types and may "
                         "not be at these")
       with _reuse_tracers([ref() for ref in self._hoisted]):
-        code, consts = _trace_const_free(fun, in_tree, in_avals)
+        code, consts = trace(fun, in_tree, in_avals)
       try:
         return code, self._make_merge(consts)
       except KeyError:
@@ -434,8 +361,8 @@ class _ConvertedFunction:
                         "capture at the example types") from None
     except Exception as e:
       raise TypeError(
-          f"{_BAD_INPUTS}: {_mismatch(in_tree, self._code.in_avals, in_avals)}"
-          f", and the function could not be converted again for the new types: "
+          f"{BAD_INPUTS}: {mismatch(in_tree, self._code.in_avals, in_avals)}, "
+          f"and the function could not be converted again for the new types: "
           f"{e}") from e
 
 @contextlib.contextmanager
@@ -444,50 +371,13 @@ def _reuse_tracers(tracers: Sequence[core.Tracer | None]):
   # captured may have ended, and JAX refuses to bind tracers of such a trace. To
   # trace the function again is sound all the same: those tracers only become
   # constants of the new jaxpr, and are then replaced by the hoisted values.
-  ended = [t._trace for t in tracers if t is not None and
-           not t._trace.is_valid()]
-  for trace in ended:
-    trace._invalidated = False
+  ended = [t._trace for t in tracers
+           if t is not None and not t._trace.is_valid()]
+  for t in ended:
+    t._invalidated = False
   try:
     yield
   finally:
-    for trace in ended:
-      trace._invalidated = True
+    for t in ended:
+      t._invalidated = True
 
-_BAD_INPUTS = ("The inputs to the closure produced by closure_convert do not "
-               "match the example arguments")
-
-def _flatten_args(in_tree: PyTreeDef, num_hoisted: int, args: Sequence[Any],
-                  kwargs: dict[str, Any]) -> tuple[list[Any], list[Any]]:
-  args, hoisted = split_list(args, [max(len(args) - num_hoisted, 0)])
-  in_flat, in_tree_ = tree_flatten((tuple(args), kwargs))
-  if in_tree_ == in_tree:
-    return in_flat, hoisted
-  example_args, _ = tree_unflatten(in_tree, [0] * in_tree.num_leaves)
-  if len(args) != len(example_args) or len(hoisted) != num_hoisted:
-    raise TypeError(
-        f"{_BAD_INPUTS}: expected {len(example_args)} positional argument(s) "
-        f"followed by {num_hoisted} hoisted value(s), but got "
-        f"{len(args) + len(hoisted)} positional argument(s) in all")
-  raise TypeError(
-      f"{_BAD_INPUTS} in pytree structure: expected {in_tree}, but got "
-      f"{in_tree_}")
-
-def _check_hoisted(avals: Sequence[core.AbstractValue], values: Sequence[Any]):
-  for i, (aval, x) in enumerate(zip(avals, values)):
-    got = core.typeof(x)
-    if got is not aval and (got.shape, got.dtype) != (aval.shape, aval.dtype):
-      raise TypeError(
-          f"{_BAD_INPUTS}: hoisted value {i} (of {len(values)}) must be of type "
-          f"{aval.str_short()}, as it was when the function was converted, but "
-          f"got {got.str_short()}")
-
-def _mismatch(in_tree: PyTreeDef, expected: Sequence[core.AbstractValue],
-              got: Sequence[core.AbstractValue]) -> str:
-  # Names the leaves whose types differ.
-  example = tree_unflatten(in_tree, expected)
-  return "; ".join(
-      f"{('args', 'kwargs')[path[0].idx]}{keystr(path[1:])} was "
-      f"{e.str_short()}, but is {g.str_short()}"
-      for (path, e), g in zip(tree_flatten_with_path(example)[0], got)
-      if not core.typematch(e, g))

@@ -20,7 +20,7 @@ very same object: two programs may be taken for different when they are the
 same, never the other way round.
 """
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 import functools
 import struct
 import types
@@ -31,25 +31,29 @@ import numpy as np
 from jax._src import core
 from jax._src import linear_util as lu
 from jax._src import literals
+from jax._src import mesh
 from jax._src.array import ArrayImpl
 from jax._src.basearray import Array
 from jax._src import util
 from jax._src.interpreters import partial_eval as pe
+from jax_patch.function_tree import constant_name
 
 
-def jaxpr_key(jaxpr: core.Jaxpr) -> Hashable:
+def jaxpr_key(jaxpr: core.Jaxpr, leaf_key: Callable | None = None) -> Hashable:
   """Returns a key of a jaxpr: of what it computes from its inputs.
 
   Names, source locations and the identity of variables do not enter it. Linear
   in the size of the program.
 
   Args:
-    jaxpr: a jaxpr, open or closed. Arrays that a closed one holds enter the key
-      by identity, so the key is of use as long as the jaxpr is alive.
+    jaxpr: a jaxpr, open or closed. Arrays that it holds enter the key by
+      identity, so the key is of use as long as the jaxpr is alive.
+    leaf_key: gives the key of such an array or of an opaque function.
 
   Returns:
     A hashable value.
   """
+  leaf_key = leaf_key or array_key
   consts = getattr(jaxpr, "consts", ())
   jaxpr = getattr(jaxpr, "jaxpr", jaxpr)
   inputs = [*jaxpr.constvars, *jaxpr.invars]
@@ -64,11 +68,32 @@ def jaxpr_key(jaxpr: core.Jaxpr) -> Hashable:
   for eqn in jaxpr.eqns:
     eqns.append((
         eqn.primitive, *[atom_key(a) for a in eqn.invars], len(eqn.outvars),
-        *[_key(p) for p in eqn.params.values()], eqn.ctx))
+        *[_key(p, leaf_key) for p in eqn.params.values()], eqn.ctx))
     for v in eqn.outvars:
       number[v] = len(number)
   return (len(jaxpr.constvars), tuple(v.aval for v in inputs), tuple(eqns),
-          tuple(map(atom_key, jaxpr.outvars)), tuple(map(array_key, consts)))
+          tuple(map(atom_key, jaxpr.outvars)), tuple(map(leaf_key, consts)))
+
+def is_self_contained(jaxpr: core.Jaxpr, consts: Sequence[Any]) -> bool:
+  """Whether a jaxpr and its constants refer to no arrays but small ones.
+
+  Neither may the rules that it holds, nor may it call back into Python.
+  """
+  def leaf_key(x):
+    key = constant_name(x) or array_key(x)
+    if key == ("opaque", id(x)):
+      raise _Opaque
+    return key
+  try:
+    for c in consts:
+      leaf_key(c)
+    jaxpr_key(jaxpr, leaf_key)
+    return True
+  except _Opaque:
+    return False
+
+class _Opaque(Exception):
+  pass
 
 def function_key(fun: Callable, leaf_key: Callable | None = None) -> Hashable:
   """Returns a key of a Python function: of its code and what it captured.
@@ -76,8 +101,8 @@ def function_key(fun: Callable, leaf_key: Callable | None = None) -> Hashable:
   Args:
     fun: the function. What it reaches through globals is taken to be constant,
       as JAX takes it everywhere.
-    leaf_key: gives the key of an array that ``fun`` captured, by default one of
-      its identity.
+    leaf_key: gives the key of an array that ``fun`` captured, or of an opaque
+      function; by default one of its identity.
 
   Returns:
     A hashable value.
@@ -85,7 +110,7 @@ def function_key(fun: Callable, leaf_key: Callable | None = None) -> Hashable:
   return _key(fun, leaf_key or array_key, ())
 
 def array_key(x: Any) -> Hashable:
-  """Returns a key of an array: its value if that is small, else its identity.
+  """Returns a key of an array: its value if it is small, else its identity.
 
   Small arrays are most often written out in a function, and made anew each time
   that it is traced.
@@ -97,7 +122,7 @@ def array_key(x: Any) -> Hashable:
     x = np.asarray(x)
   if isinstance(x, (np.ndarray, np.generic)) and x.nbytes <= 256:
     return x.dtype, x.shape, x.tobytes()
-  return "array", id(x)
+  return "opaque", id(x)
 
 def _literal_key(literal):
   aval = literal.aval
@@ -131,7 +156,7 @@ def _key(x: Any, leaf_key: Callable = array_key, parents: tuple = ()
     return t, *[(_key(k, leaf_key, parents), _key(v, leaf_key, parents))
                 for k, v in x.items()]
   if hasattr(x, "eqns"):
-    return jaxpr_key(x)
+    return jaxpr_key(x, leaf_key)
   if isinstance(x, _ARRAYS):
     return leaf_key(x)
   if isinstance(x, _IGNORED):
@@ -140,6 +165,8 @@ def _key(x: Any, leaf_key: Callable = array_key, parents: tuple = ()
     return x
   if isinstance(x, (util.Hashable, util.Unhashable)):
     return t, _key(x.val, leaf_key, parents)
+  if isinstance(x, (mesh.Mesh, mesh.AbstractMesh)):
+    return t, x  # These can be called, as decorators.
   if callable(x) or isinstance(x, lu.WrappedFun):
     return _callable_key(x, leaf_key, parents)
   try:
@@ -166,7 +193,7 @@ def _callable_key(f: Callable, leaf_key: Callable, parents: tuple) -> Hashable:
     return types.MethodType, key(f.__func__), key(f.__self__)
   if type(f) is functools.partial:
     return functools.partial, key(f.func), key(f.args), key(f.keywords)
-  return "callable", id(f)
+  return leaf_key(f)
 
 def _cell_contents(cell):
   try:

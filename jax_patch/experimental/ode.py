@@ -27,6 +27,8 @@ from jax.flatten_util import ravel_pytree
 from jax.tree_util import (
     keystr, tree_flatten, tree_leaves, tree_leaves_with_path, tree_map,
     tree_unflatten)
+from jax_patch.const_free import hoist_consts
+from jax_patch.trace_by_source import trace_by_source
 
 map = safe_map
 zip = safe_zip
@@ -81,8 +83,8 @@ def odeint(func, y0, t, *args, rtol=1.4e-8, atol=1.4e-8, mxstep=jnp.inf,
   y0 = tree_map(lambda y: lax.convert_element_type(y, core.typeof(y).dtype), y0)
   t = _canonicalize_times(t, y0)
 
-  converted, consts = custom_derivatives._hoist_consts(
-      func, (y0, jax.ShapeDtypeStruct((), t.dtype), *args), {})
+  converted, consts = hoist_consts(
+      func, (y0, jax.ShapeDtypeStruct((), t.dtype), *args), {}, trace_by_source)
   y0_avals = tree_map(core.typeof, y0)
   if not _is_like(converted.out_avals, y0_avals):
     raise TypeError(

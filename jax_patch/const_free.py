@@ -1,0 +1,177 @@
+# Copyright 2026 The JAX Authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     https://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Functions traced with every value that they captured made an argument."""
+
+from collections.abc import Callable, Sequence
+import functools
+from typing import Any
+import weakref
+
+from jax._src import config
+from jax._src import core
+from jax._src import linear_util as lu
+from jax._src import traceback_util
+from jax._src.api_util import debug_info, flatten_fun
+from jax._src.interpreters import partial_eval as pe
+from jax._src.tree_util import (
+    keystr, tree_flatten, tree_flatten_with_path, tree_unflatten, PyTreeDef)
+from jax._src.util import safe_map, safe_zip, split_list
+from jax_patch import structural_key
+
+
+traceback_util.register_exclusion(__file__)
+
+map = safe_map
+zip = safe_zip
+
+
+class ConstFreeFunction:
+  # A traced function that takes the values which it captured after its
+  # positional arguments; its jaxpr takes them first. It compares by structure.
+
+  def __init__(self, jaxpr: core.Jaxpr,
+               const_avals: Sequence[core.AbstractValue], in_tree: PyTreeDef,
+               in_avals: tuple[core.AbstractValue, ...], out_tree: PyTreeDef):
+    self.jaxpr = jaxpr
+    self.const_avals = const_avals
+    self.in_tree = in_tree
+    self.in_avals = in_avals
+    self.out_tree = out_tree
+
+  @functools.cached_property
+  def _key(self):
+    return (len(self.const_avals), self.in_tree, self.out_tree,
+            structural_key.jaxpr_key(self.jaxpr))
+
+  @functools.cached_property
+  def _hash(self):
+    return hash(self._key)
+
+  def __hash__(self):
+    return self._hash
+
+  def __eq__(self, other):
+    return self is other or (isinstance(other, ConstFreeFunction) and
+                             self._hash == other._hash and
+                             self._key == other._key)
+
+  @property
+  def out_avals(self):
+    return tree_unflatten(self.out_tree, [v.aval for v in self.jaxpr.outvars])
+
+  def __call__(self, *args_consts, **kwargs):
+    in_flat, consts = flatten_args(
+        self.in_tree, len(self.const_avals), args_consts, kwargs)
+    return self.call_flat(consts, in_flat)
+
+  def call_flat(self, consts: Sequence[Any], in_flat: Sequence[Any]):
+    out_flat = core.eval_jaxpr(self.jaxpr, (), *consts, *in_flat)
+    return tree_unflatten(self.out_tree, out_flat)
+
+def trace(fun: Callable, in_tree: PyTreeDef,
+          in_avals: tuple[core.AbstractValue, ...]
+          ) -> tuple[ConstFreeFunction, list[Any]]:
+  """Traces a function, and makes everything that it captures an argument.
+
+  Args:
+    fun: the function.
+    in_tree: the structure of its positional and keyword arguments,
+      ``(args, kwargs)``.
+    in_avals: the types of their leaves.
+
+  Returns:
+    The function made free of constants, and the values that it captured.
+  """
+  debug = debug_info("closure_convert", fun, *tree_unflatten(in_tree, in_avals))
+  flat_fun, out_tree = flatten_fun(lu.wrap_init(fun, debug_info=debug), in_tree)
+  jaxpr, _, consts = pe.trace_to_jaxpr_dynamic(flat_fun, in_avals)
+  code = ConstFreeFunction(
+      pe.convert_constvars_jaxpr(jaxpr), map(core.typeof, consts), in_tree,
+      in_avals, out_tree())
+  return code, consts
+
+# What was traced, for each function that compares by identity.
+_traced: weakref.WeakKeyDictionary[Callable, dict] = (
+    weakref.WeakKeyDictionary())
+
+def hoist_consts(fun: Callable, args: Sequence[Any], kwargs: dict[str, Any],
+                 trace: Callable = trace
+                 ) -> tuple[ConstFreeFunction, list[Any]]:
+  """Makes everything that a function captures an argument.
+
+  Args:
+    fun: the function. If it captures no tracers, it is not traced again for the
+      same types as long as it is alive.
+    args: its positional arguments, or :class:`jax.ShapeDtypeStruct`s for them.
+    kwargs: its keyword arguments likewise.
+    trace: a function like :func:`trace`.
+
+  Returns:
+    The function made free of constants, and the values that it captured.
+  """
+  in_flat, in_tree = tree_flatten((tuple(args), kwargs))
+  in_avals = tuple(map(core.typeof, in_flat))
+  # A function with an `__eq__` of its own can equal one that captures others.
+  ty = type(fun)
+  if not (ty.__eq__ is object.__eq__ and ty.__hash__ is object.__hash__ and
+          ty.__weakrefoffset__):
+    return trace(fun, in_tree, in_avals)
+  key = (trace, in_tree, in_avals, config.trace_context())
+  result = _traced.get(fun, {}).get(key)
+  if result is None:
+    result = trace(fun, in_tree, in_avals)
+    # Tracers must not be kept alive, and are useless to later calls.
+    if not any(isinstance(c, core.Tracer) for c in result[1]):
+      _traced.setdefault(fun, {})[key] = result
+  code, consts = result
+  return code, list(consts)
+
+BAD_INPUTS = ("The inputs to the closure produced by closure_convert do not "
+              "match the example arguments")
+
+def flatten_args(in_tree: PyTreeDef, num_hoisted: int, args: Sequence[Any],
+                 kwargs: dict[str, Any]) -> tuple[list[Any], list[Any]]:
+  args, hoisted = split_list(args, [max(len(args) - num_hoisted, 0)])
+  in_flat, in_tree_ = tree_flatten((tuple(args), kwargs))
+  if in_tree_ == in_tree:
+    return in_flat, hoisted
+  example_args, _ = tree_unflatten(in_tree, [0] * in_tree.num_leaves)
+  if len(args) != len(example_args) or len(hoisted) != num_hoisted:
+    raise TypeError(
+        f"{BAD_INPUTS}: expected {len(example_args)} positional argument(s) "
+        f"followed by {num_hoisted} hoisted value(s), but got "
+        f"{len(args) + len(hoisted)} positional argument(s) in all")
+  raise TypeError(
+      f"{BAD_INPUTS} in pytree structure: expected {in_tree}, but got "
+      f"{in_tree_}")
+
+def check_hoisted(avals: Sequence[core.AbstractValue], values: Sequence[Any]):
+  for i, (aval, x) in enumerate(zip(avals, values)):
+    got = core.typeof(x)
+    if got is not aval and (got.shape, got.dtype) != (aval.shape, aval.dtype):
+      raise TypeError(
+          f"{BAD_INPUTS}: hoisted value {i} (of {len(values)}) must be of type "
+          f"{aval.str_short()}, as it was when the function was converted, but "
+          f"got {got.str_short()}")
+
+def mismatch(in_tree: PyTreeDef, expected: Sequence[core.AbstractValue],
+             got: Sequence[core.AbstractValue]) -> str:
+  # Names the leaves whose types differ.
+  example = tree_unflatten(in_tree, expected)
+  return "; ".join(
+      f"{('args', 'kwargs')[path[0].idx]}{keystr(path[1:])} was "
+      f"{e.str_short()}, but is {g.str_short()}"
+      for (path, e), g in zip(tree_flatten_with_path(example)[0], got)
+      if not core.typematch(e, g))

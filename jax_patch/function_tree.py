@@ -1,0 +1,228 @@
+# Copyright 2026 The JAX Authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     https://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Python functions as trees of the arrays that they captured.
+
+Two functions made by the same code, over arrays of the same types, differ in
+those arrays alone. To know that, everything else that such a function can reach
+must be the same: what is in its closure, its defaults and the globals that its
+code names, and so on through the functions among them. Where something is
+reached that is not known to be constant, the function is not understood.
+"""
+
+from collections.abc import Callable, Hashable, Sequence
+import dataclasses
+import dis
+import functools
+import struct
+import sys
+import types
+from typing import Any
+
+import numpy as np
+
+from jax._src.basearray import Array
+from jax._src.lib import _jax
+
+
+class NotUnderstood(Exception):
+  pass
+
+@dataclasses.dataclass(frozen=True)
+class FunctionTree:
+  """A flattened function.
+
+  Attributes:
+    structure: hashable, equal for functions that differ in their leaves and
+      floats alone.
+    leaves: the distinct arrays that the function captured.
+    floats: the Python floats that it captured.
+  """
+  structure: Hashable
+  leaves: list[Any]
+  floats: tuple[float, ...]
+
+
+def flatten_function(fun: Callable) -> FunctionTree:
+  """Flattens a Python function into what it captured.
+
+  Raises:
+    NotUnderstood: If it reaches something that is not known to be constant.
+  """
+  flattener = _Flattener()
+  structure = flattener.visit(fun)
+  return FunctionTree(structure, flattener.leaves, tuple(flattener.floats))
+
+def rebuild_function(fun: Callable, leaves: Sequence[Any],
+                     floats: Sequence[Any]) -> Callable:
+  """Returns a function like ``fun`` that captured other leaves and floats.
+
+  Args:
+    fun: a function that was flattened.
+    leaves: what takes the place of each of its leaves.
+    floats: what takes the place of each of its floats.
+  """
+  return _Rebuilder(leaves, floats).visit(fun)
+
+
+# Packages of which it is known that the functions in them are constant.
+_CONSTANT = {"jax", "jaxlib", "numpy", "ml_dtypes", "math", "functools",
+             "operator", "builtins", "itertools"}
+
+def constant_name(x: Any) -> tuple[str, ...] | None:
+  """Returns the name by which JAX, NumPy or such knows a module or function."""
+  if isinstance(x, types.ModuleType):
+    name = x.__name__
+    found = sys.modules.get(name)
+    path = (name,)
+  else:
+    name = getattr(x, "__module__", None)
+    path = (name, getattr(x, "__name__", None))
+    if not isinstance(name, str) or not isinstance(path[1], str):
+      return None
+    found = getattr(sys.modules.get(name), path[1], None)
+  return path if found is x and name.partition(".")[0] in _CONSTANT else None
+
+@functools.lru_cache(4096)
+def _names(code: types.CodeType) -> tuple[str, ...] | None:
+  # The globals that some code names, and attributes, which look the same. None
+  # if it may reach or change anything else.
+  names = dict.fromkeys(code.co_names)
+  for instruction in dis.get_instructions(code):
+    if instruction.opname in ("IMPORT_NAME", "STORE_GLOBAL", "DELETE_GLOBAL"):
+      return None
+    if (instruction.opname in ("STORE_DEREF", "DELETE_DEREF") and
+        instruction.argval in code.co_freevars):
+      return None
+  for const in code.co_consts:
+    if isinstance(const, types.CodeType):
+      inner = _names(const)
+      if inner is None:
+        return None
+      names.update(dict.fromkeys(inner))
+  return None if names.keys() & _REFLECTION else tuple(names)
+
+_REFLECTION = {"globals", "locals", "vars", "eval", "exec", "__import__",
+               "import_module", "open", "input"}
+
+def _globals(fun: types.FunctionType) -> dict[str, Any]:
+  if fun.__globals__.get("__name__", "").partition(".")[0] in _CONSTANT:
+    return {}
+  names = _names(fun.__code__)
+  if names is None:
+    raise NotUnderstood(fun)
+  return {name: fun.__globals__[name] for name in names
+          if name in fun.__globals__}
+
+def _is_leaf(x: Any) -> bool:
+  return (isinstance(x, Array) or type(x) is np.ndarray or
+          isinstance(x, np.inexact))
+
+_JITTED = _jax.PjitFunction
+
+_EXACT = (str, bytes, type(None), types.CodeType, np.dtype, type(Ellipsis))
+
+
+class _Flattener:
+
+  def __init__(self):
+    self.leaves = []
+    self.floats = []
+    self.number = {}  # of each leaf, by id
+    self.parents = []
+
+  def visit(self, x: Any) -> Hashable:
+    t = type(x)
+    if t is float:
+      self.floats.append(x)
+      return "float"
+    if t is int or t is bool:
+      return t, x
+    if _is_leaf(x):
+      if id(x) not in self.number:
+        self.number[id(x)] = len(self.leaves)
+        self.leaves.append(x)
+      return "leaf", self.number[id(x)]
+    if isinstance(x, _EXACT):
+      return x
+    if t is complex:
+      return t, struct.pack("dd", x.real, x.imag)
+    if t is tuple or t is list:
+      return t, *map(self.visit, x)
+    if t is dict:
+      return t, *[(self.visit(k), self.visit(v)) for k, v in x.items()]
+    if t is functools.partial:
+      return t, *map(self.visit, (x.func, x.args, x.keywords))
+    if name := constant_name(x):
+      return name
+    if t is types.FunctionType:
+      return self.visit_function(x)
+    if t is _JITTED:
+      return "jit", self.visit(x.__wrapped__)
+    raise NotUnderstood(x)
+
+  def visit_function(self, x: types.FunctionType) -> Hashable:
+    if any(x is p for p in self.parents) or x.__dict__.keys() - {"__wrapped__"}:
+      raise NotUnderstood(x)
+    self.parents.append(x)
+    try:
+      cells = [c.cell_contents for c in x.__closure__ or ()]
+    except ValueError:  # empty
+      raise NotUnderstood(x) from None
+    key = (x.__code__, *map(self.visit, cells), self.visit(x.__defaults__),
+           self.visit(x.__kwdefaults__), self.visit(_globals(x)))
+    self.parents.pop()
+    return key
+
+
+class _Rebuilder:
+  # Goes through a function in the order in which the flattener does.
+
+  def __init__(self, leaves, floats):
+    self.leaves = leaves
+    self.floats = iter(floats)
+    self.number = {}
+
+  def visit(self, x: Any) -> Any:
+    t = type(x)
+    if t is float:
+      return next(self.floats)
+    if _is_leaf(x):
+      number = self.number.setdefault(id(x), len(self.number))
+      return self.leaves[number]
+    if t is tuple or t is list:
+      return t([self.visit(y) for y in x])
+    if t is dict:
+      return {self.visit(k): self.visit(v) for k, v in x.items()}
+    if t is functools.partial:
+      func, args, keywords = map(self.visit, (x.func, x.args, x.keywords))
+      return functools.partial(func, *args, **keywords)
+    if t is types.FunctionType and not constant_name(x):
+      return self.visit_function(x)
+    if t is _JITTED and not constant_name(x):
+      # Inlined, as what it captured would become constants of its own program.
+      return self.visit(x.__wrapped__)
+    return x
+
+  def visit_function(self, x: types.FunctionType) -> types.FunctionType:
+    cells = tuple(types.CellType(self.visit(c.cell_contents))
+                  for c in x.__closure__ or ())
+    defaults, kwdefaults = self.visit(x.__defaults__), self.visit(
+        x.__kwdefaults__)
+    env = {**x.__globals__, **self.visit(_globals(x))}
+    fun = types.FunctionType(x.__code__, env, x.__name__, defaults, cells)
+    fun.__kwdefaults__ = kwdefaults
+    fun.__module__ = x.__module__
+    fun.__qualname__ = x.__qualname__
+    return fun
