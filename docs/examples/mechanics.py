@@ -15,22 +15,18 @@
 """Differentiates a mechanical simulation with respect to all that it captures.
 
 Three masses hang in a chain of springs, and thrusters push them about as a
-table of controls says. The simulation is a stack of functions, each a closure
-over what the ones before it know:
+table of controls says. The simulation is a stack of closures:
 
   energies -> Lagrangian -> Euler-Lagrange equations -> implicit time step
 
-The root finder at the bottom has a derivative of its own, by the implicit
-function theorem. Such a rule must be given all that the stack captures: masses,
-stiffness, gravity, positions, controls, and the number of the step, an integer
-that looks up the table. That is what `jax.closure_convert` is for.
+The root finder at the bottom has derivatives of its own, by the implicit
+function theorem. Its rules must be given all that the stack captures, down to
+the number of the step, an integer that looks up the table of controls: that is
+what `jax.closure_convert` is for. The script checks what comes out against
+differentiating straight through Newton's iterations and central differences.
 
-The derivatives are compared with differentiating straight through Newton's
-iterations and with central finite differences. Run the script by
-
-  python -m jax_patch docs/examples/mechanics.py
-
-On stock JAX, `python docs/examples/mechanics.py`, the number of the step leaks.
+Run it by `python -m jax_patch docs/examples/mechanics.py`. On stock JAX,
+`python docs/examples/mechanics.py`, the number of the step leaks.
 """
 
 import functools
@@ -46,46 +42,38 @@ jax.config.update("jax_enable_x64", True)  # For the finite differences.
 STEPS, DT = 20, 0.05
 START = np.array([0., -1., 0., -2., 0., -3.])  # (x, y) of each mass.
 
-
 ### The mechanics: closures, so no function is handed another's parameters
 
 def make_energies(params):
   def kinetic(v):
     return 0.5 * params["mass"] @ jnp.sum(v.reshape(-1, 2) ** 2, axis=1)
-
   def potential(q):
     q = q.reshape(-1, 2)
     springs = jnp.diff(q, axis=0, prepend=jnp.zeros((1, 2)))
     stretch = jnp.linalg.norm(springs, axis=1) - 1.
     return (0.5 * params["stiffness"] @ stretch ** 2
             + params["gravity"] * params["mass"] @ q[:, 1])
-
   return kinetic, potential
 
 def make_lagrangian(kinetic, potential):
   return lambda q, v: kinetic(v) - potential(q)
 
 def make_euler_lagrange(lagrangian, force):
-  # In discrete form, a variational integrator: the action between two times is
-  # taken at their midpoint, and momentum balances where two intervals meet.
+  # In discrete form: the action of an interval is taken at its midpoint, and
+  # momentum balances where two intervals meet.
   def action(q0, q1):
     return DT * lagrangian((q0 + q1) / 2, (q1 - q0) / DT)
-
   def imbalance(step, q0, q1, q2):
     return (jax.grad(action, 1)(q0, q1) + jax.grad(action, 0)(q1, q2)
             + DT * force(step))
-
   return imbalance
 
 def rollout(find_root, params, controls):
   lagrangian = make_lagrangian(*make_energies(params))
   imbalance = make_euler_lagrange(lagrangian, lambda step: controls[step])
-
-  def advance(qs, step):  # `step` is a traced integer.
-    q0, q1 = qs
-    q2 = find_root(lambda q2: imbalance(step, q0, q1, q2), 2 * q1 - q0)
-    return (q1, q2), q2
-
+  def advance(qs, step):  # The scan's counter, a traced integer.
+    q2 = find_root(lambda q2: imbalance(step, *qs, q2), 2 * qs[1] - qs[0])
+    return (qs[1], q2), q2
   return jax.lax.scan(advance, (START, START), jnp.arange(STEPS))[1]
 
 def loss(find_root, params, controls):
@@ -93,13 +81,12 @@ def loss(find_root, params, controls):
   miss = rollout(find_root, params, controls)[-5:, -2:] - np.array([0.8, -2.6])
   return jnp.sum(miss ** 2) + 0.01 * jnp.sum(controls ** 2)
 
-
 ### The root finder, with a rule for gradients and a rule for every order
 
 def newton(f, x, *aux):
   def improve(_, x):
     return x - jnp.linalg.solve(jax.jacobian(f)(x, *aux), f(x, *aux))
-
+  # Without a rule, as the check uses it, JAX differentiates every iteration.
   return jax.lax.fori_loop(0, 8, improve, x)
 
 newton_vjp = jax.custom_vjp(newton, nondiff_argnums=(0,))
@@ -121,15 +108,13 @@ newton_vjp.defvjp(newton_fwd, newton_bwd)
 def newton_tangent(f, primals, tangents):
   x, aux, aux_dot = newton_jvp(f, *primals), primals[1:], tangents[1:]
   _, f_dot = jax.jvp(functools.partial(f, x), aux, aux_dot)
-  return x, -jnp.linalg.solve(jax.jacobian(f)(x, *aux), f_dot)
+  return x, jnp.linalg.solve(jax.jacobian(f)(x, *aux), -f_dot)
 
 def implicitly(solver):
   def find_root(f, x0):
     f_converted, aux = jax.closure_convert(f, x0)
     return solver(f_converted, x0, *aux)
-
   return find_root
-
 
 ### The check
 
@@ -137,48 +122,39 @@ def central_differences(fun, x, eps=1e-5):
   steps = eps * np.eye(x.size).reshape(-1, *x.shape)
   return np.array([(fun(x + d) - fun(x - d)) / (2 * eps) for d in steps])
 
-def agree(name, implicit, unrolled, differences):
-  implicit, unrolled, differences = map(
-      np.ravel, (implicit, unrolled, differences))
-  top = np.argmax(np.abs(unrolled))  # Errors are relative to this entry.
-  errors = [np.max(np.abs(implicit - other)) / np.abs(unrolled[top])
-            for other in (unrolled, differences)]
-  print(f"{name:<12}{implicit.size:>4}{implicit[top]:14.8f}{unrolled[top]:14.8f}"
-        f"{differences[top]:14.8f}{errors[0]:11.0e}{errors[1]:9.0e}")
+def agree(name, implicit, unrolled, central):
+  ways = [np.ravel(way) for way in (implicit, unrolled, central)]
+  top = np.argmax(np.abs(ways[1]))  # This entry is printed, and sets the scale.
+  scale = np.abs(ways[1][top])
+  errors = [np.max(np.abs(ways[0] - w)) / scale for w in ways[1:]]
+  print(f"{name:<10}{ways[0].size:>4}", *(f"{w[top]:13.8f}" for w in ways),
+        *(f"{e:9.0e}" for e in errors))
   return errors[0] < 1e-9 and errors[1] < 1e-6  # False for NaNs.
 
 def main():
-  params, unravel = ravel_pytree({
+  p, unravel = ravel_pytree({
       "gravity": 9.8, "mass": np.array([1., 0.8, 0.5]),
       "stiffness": np.array([120., 90., 60.])})
-  controls = np.sin(DT * np.arange(STEPS)[:, None] + np.arange(6))
+  c = jnp.sin(DT * np.arange(STEPS)[:, None] + np.arange(6))  # The controls.
 
   def loss_by(find_root):
     return lambda p, c: loss(find_root, unravel(p), c)
+  value = jax.jit(loss_by(newton))
+  grad = jax.jit(jax.grad(loss_by(implicitly(newton_vjp)), (0, 1)))
+  grads = [grad(p, c), jax.jit(jax.grad(loss_by(newton), (0, 1)))(p, c),
+           (central_differences(lambda p: value(p, c), p),
+            central_differences(lambda c: value(p, c), c))]
+  hessians = [  # Forward over reverse; forward twice, which compiles faster.
+      jax.jit(jax.hessian(loss_by(implicitly(newton_jvp))))(p, c),
+      jax.jit(jax.jacfwd(jax.jacfwd(loss_by(newton))))(p, c),
+      central_differences(lambda p: grad(p, c)[0], p)]
 
-  by_vjp, by_jvp = implicitly(newton_vjp), implicitly(newton_jvp)
-  value = jax.jit(loss_by(by_vjp))
-  grad, unrolled_grad = (
-      jax.jit(jax.grad(loss_by(r), (0, 1))) for r in (by_vjp, newton))
-  hessian, unrolled_hessian = (
-      jax.jit(jax.hessian(loss_by(r))) for r in (by_jvp, newton))
-  grads = [grad(params, controls), unrolled_grad(params, controls), (
-      central_differences(lambda p: value(p, controls), params),
-      central_differences(lambda c: value(params, c), controls))]
-
-  print(f"loss {value(params, controls):.8f} after {STEPS} steps; derivatives, "
-        "and relative errors:\n\n"
-        "in         size      implicit      unrolled   differences"
-        "   unrolled   diff.")
-  ok = [agree(name, *(unravel(g[0])[name] for g in grads))
-        for name in unravel(params)]
-  ok.append(agree("controls", *(g[1] for g in grads)))
-  ok.append(agree(
-      "Hessian", hessian(params, controls), unrolled_hessian(params, controls),
-      central_differences(lambda p: grad(p, controls)[0], params)))
+  print(f"Loss {value(p, c):.8f}. Its derivatives, by their largest entry:\n\n"
+        "          size      implicit      unrolled       central  differences")
+  ok = [agree(k, *(unravel(g)[k] for g, _ in grads)) for k in unravel(p)]
+  ok += [agree("controls", *(g for _, g in grads)), agree("Hessian", *hessians)]
   if not all(ok):
     sys.exit("FAILED: the derivatives disagree.")
-  print("\nThey agree.")
 
 if __name__ == "__main__":
   main()
