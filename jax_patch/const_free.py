@@ -41,18 +41,18 @@ class ConstFreeFunction:
   # A traced function that takes the values which it captured after its
   # positional arguments; its jaxpr takes them first. It compares by structure.
 
-  def __init__(self, jaxpr: core.Jaxpr,
-               const_avals: Sequence[core.AbstractValue], in_tree: PyTreeDef,
+  def __init__(self, jaxpr: core.Jaxpr, num_consts: int, in_tree: PyTreeDef,
                in_avals: tuple[core.AbstractValue, ...], out_tree: PyTreeDef):
     self.jaxpr = jaxpr
-    self.const_avals = const_avals
+    self.num_consts = num_consts
     self.in_tree = in_tree
     self.in_avals = in_avals
     self.out_tree = out_tree
 
   @functools.cached_property
   def _key(self):
-    return (len(self.const_avals), self.in_tree, self.out_tree,
+    return (self.num_consts, structural_key.tree_key(self.in_tree),
+            structural_key.tree_key(self.out_tree),
             structural_key.jaxpr_key(self.jaxpr))
 
   @functools.cached_property
@@ -68,16 +68,22 @@ class ConstFreeFunction:
                              self._key == other._key)
 
   @property
+  def const_avals(self):
+    invars = [*self.jaxpr.constvars, *self.jaxpr.invars]
+    return [v.aval for v in invars[:self.num_consts]]
+
+  @property
   def out_avals(self):
     return tree_unflatten(self.out_tree, [v.aval for v in self.jaxpr.outvars])
 
   def __call__(self, *args_consts, **kwargs):
     in_flat, consts = flatten_args(
-        self.in_tree, len(self.const_avals), args_consts, kwargs)
+        self.in_tree, self.num_consts, args_consts, kwargs)
     return self.call_flat(consts, in_flat)
 
   def call_flat(self, consts: Sequence[Any], in_flat: Sequence[Any]):
-    out_flat = core.eval_jaxpr(self.jaxpr, (), *consts, *in_flat)
+    n = len(self.jaxpr.constvars)
+    out_flat = core.eval_jaxpr(self.jaxpr, consts[:n], *consts[n:], *in_flat)
     return tree_unflatten(self.out_tree, out_flat)
 
 def trace(fun: Callable, in_tree: PyTreeDef,
@@ -97,10 +103,49 @@ def trace(fun: Callable, in_tree: PyTreeDef,
   debug = debug_info("closure_convert", fun, *tree_unflatten(in_tree, in_avals))
   flat_fun, out_tree = flatten_fun(lu.wrap_init(fun, debug_info=debug), in_tree)
   jaxpr, _, consts = pe.trace_to_jaxpr_dynamic(flat_fun, in_avals)
-  code = ConstFreeFunction(
-      pe.convert_constvars_jaxpr(jaxpr), map(core.typeof, consts), in_tree,
-      in_avals, out_tree())
+  code = ConstFreeFunction(jaxpr, len(consts), in_tree, in_avals, out_tree())
   return code, consts
+
+def trace_inlining(fun: Callable, in_tree: PyTreeDef,
+                   in_avals: tuple[core.AbstractValue, ...]
+                   ) -> tuple[ConstFreeFunction, list[Any]]:
+  """Like :func:`trace`, and reaches what jitted functions inside captured.
+
+  JAX keeps concrete arrays that a jitted function captured in the program of
+  that function. Where there are some, the program is inlined.
+  """
+  code, consts = trace(fun, in_tree, in_avals)
+  if not _has_jitted_consts(code.jaxpr):
+    return code, consts
+  def inlined(*args, **kwargs):
+    in_flat, _ = tree_flatten((args, kwargs))
+    return tree_unflatten(
+        code.out_tree, _eval_inlining(code.jaxpr, [*consts, *in_flat]))
+  return trace(inlined, in_tree, in_avals)
+
+def _jitted(eqn: core.JaxprEqn):
+  return eqn.params["jaxpr"] if eqn.primitive.name in ("jit", "pjit") else None
+
+def _has_jitted_consts(jaxpr: core.Jaxpr) -> bool:
+  return any(inner.consts or _has_jitted_consts(inner)
+             for inner in map(_jitted, jaxpr.eqns) if inner is not None)
+
+def _eval_inlining(jaxpr: core.Jaxpr, args: Sequence[Any]) -> list[Any]:
+  consts = getattr(jaxpr, "consts", ())
+  jaxpr = getattr(jaxpr, "jaxpr", jaxpr)
+  env = dict(zip([*jaxpr.constvars, *jaxpr.invars], [*consts, *args]))
+  read = lambda a: a.val if isinstance(a, core.Literal) else env[a]
+  for eqn in jaxpr.eqns:
+    inner = _jitted(eqn)
+    if inner is not None and (inner.consts or _has_jitted_consts(inner)):
+      outs = _eval_inlining(inner, map(read, eqn.invars))
+    else:
+      with eqn.ctx.manager:
+        outs = eqn.primitive.bind(*map(read, eqn.invars),
+                                  **eqn.primitive.get_bind_params(eqn.params))
+      outs = outs if eqn.primitive.multiple_results else [outs]
+    env.update(zip(eqn.outvars, outs))
+  return map(read, jaxpr.outvars)
 
 # What was traced, for each function that compares by identity.
 _traced: weakref.WeakKeyDictionary[Callable, dict] = (

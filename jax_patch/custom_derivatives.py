@@ -15,6 +15,7 @@
 from collections.abc import Callable, Sequence
 import contextlib
 import functools
+import struct
 from typing import Any
 import weakref
 
@@ -28,6 +29,7 @@ from jax_patch import structural_key
 from jax_patch.const_free import (
     BAD_INPUTS, check_hoisted, ConstFreeFunction, flatten_args, hoist_consts,
     mismatch, trace)
+from jax_patch.function_tree import flatten_function, NotUnderstood
 from jax_patch.trace_by_source import trace_by_source
 
 
@@ -197,8 +199,7 @@ def closure_to_pytree(fun: Callable, *example_args, **example_kwargs
 
   Returns:
     A callable pytree that computes ``fun`` at arguments of the example types. A
-    cotangent of it is a pytree of the same form. It can be pickled if what
-    ``fun`` computes can be.
+    cotangent of it is a pytree of the same form.
 
   Raises:
     TypeError: If a leaf of the example arguments is not a valid JAX type, or
@@ -249,6 +250,17 @@ class _ClosurePytree:
     check_hoisted(code.const_avals, self._consts)
     return code.call_flat(self._consts, in_flat)
 
+class _Peers:
+  # What is known of functions that have compared equal, in a union-find forest.
+
+  def __init__(self):
+    self.parent = None
+    self.at_other_types = False  # Some were called at other types.
+    self.other_sources = False  # Some may differ there.
+
+  def root(self):
+    return self if self.parent is None else self.parent.root()
+
 class _ConvertedFunction:
   # What `closure_convert` returns: `fun` with the tracers that it captured made
   # arguments, and the concrete values that it captured kept.
@@ -257,12 +269,12 @@ class _ConvertedFunction:
                consts: Sequence[Any]):
     tracers = [c for c in consts if isinstance(c, core.Tracer)]
     self._code = code
+    self._peers = _Peers()
     self._is_hoisted = [isinstance(c, core.Tracer) for c in consts]
     self._kept = [c for c in consts if not isinstance(c, core.Tracer)]
     self._hoisted = map(weakref.ref, tracers)
     self._hoisted_avals = map(core.typeof, tracers)
     self._merge_consts = self._make_merge(consts)
-    self._has_doubles = False
     self._at_other_types = {}
     if tracers and config.check_tracer_leaks.value:
       # The rules of a custom derivative outlive the trace around them, and so
@@ -275,42 +287,57 @@ class _ConvertedFunction:
     else:
       self._fun = lambda: fun
 
-  # Equal are functions that compute the same from the same hoisted values. For
-  # the example types, that shows. For other types it holds if their sources are
-  # the same. Where these are not, or are not understood, two functions are
-  # equal as long as neither is called at other types, and if one of them is, it
-  # may have been taken for the other, by a cache, which is then an error.
+  # Equal are functions that compute the same from the same hoisted values. At
+  # the example types that shows. At other types it holds if both were made by
+  # the same code from the same values, in short if their sources are equal. If
+  # that cannot be told, they are equal as long as neither is called at other
+  # types. A cache may then give one for the other, so that such a call later on
+  # is an error, to them and to all that equal them.
 
   def __hash__(self):
-    return hash(self._code)
+    # Whoever keeps this hashes it, so that is when to look at what could change.
+    self._source
+    return hash((self._code, self._kept_key))
 
   def __eq__(self, other):
     if self is other:
       return True
     if not (isinstance(other, _ConvertedFunction) and
             self._is_hoisted == other._is_hoisted and
-            self._code == other._code and self._kept_key == other._kept_key):
+            (self._code is other._code or self._code == other._code and
+             self._kept_key == other._kept_key)):
       return False
-    if self._source_key != other._source_key:
-      if self._at_other_types or other._at_other_types:
-        return False
-      self._has_doubles = other._has_doubles = True
+    same_source = self._code is other._code or self._source == other._source
+    mine, others = self._peers.root(), other._peers.root()
+    if not same_source and (mine.at_other_types or others.at_other_types):
+      return False
+    if mine is not others:
+      others.parent = mine
+      mine.at_other_types |= others.at_other_types
+      mine.other_sources |= others.other_sources
+    mine.other_sources |= not same_source
     return True
 
   @functools.cached_property
   def _kept_key(self):
-    return map(structural_key.array_key, self._kept)
+    return tuple(map(structural_key.array_key, self._kept))
 
   @functools.cached_property
-  def _source_key(self):
+  def _source(self):
+    # Equal for functions made by the same code from the same values, with
+    # tracers of the same types hoisted from the same places.
     place = {id(ref()): i for i, ref in enumerate(self._hoisted)}
-    def leaf_key(x):
-      if isinstance(x, core.Tracer):
-        return core.typeof(x), place.get(id(x), object())
-      return structural_key.array_key(x)
     fun = self._fun()
-    return object() if fun is None else structural_key.function_key(
-        fun, leaf_key)
+    try:
+      if fun is None:
+        raise NotUnderstood(fun)
+      tree = flatten_function(fun)
+    except NotUnderstood:
+      return object()
+    return (tree.structure, struct.pack(f"{len(tree.floats)}d", *tree.floats),
+            *[(core.typeof(x), place.get(id(x))) if isinstance(x, core.Tracer)
+              else structural_key.array_key(x, max_host_bytes=256)
+              for x in tree.leaves])
 
   def __repr__(self):
     return f"closure_convert({self._code.jaxpr.debug_info.func_src_info})"
@@ -348,10 +375,11 @@ class _ConvertedFunction:
       if fun is None:
         raise TypeError("the function is gone, because closure_convert does "
                         "not keep it while tracer leaks are being checked")
-      if self._has_doubles:
-        raise TypeError("the function has compared equal to one of another "
-                        "source, which is alike at the example types and may "
-                        "not be at these")
+      peers = self._peers.root()
+      if peers.other_sources:
+        raise TypeError("the function has compared equal to another, which is "
+                        "alike at the example types and may not be at these")
+      peers.at_other_types = True
       with _reuse_tracers([ref() for ref in self._hoisted]):
         code, consts = trace(fun, in_tree, in_avals)
       try:

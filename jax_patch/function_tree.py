@@ -29,6 +29,7 @@ import struct
 import sys
 import types
 from typing import Any
+import weakref
 
 import numpy as np
 
@@ -92,7 +93,34 @@ def constant_name(x: Any) -> tuple[str, ...] | None:
     if not isinstance(name, str) or not isinstance(path[1], str):
       return None
     found = getattr(sys.modules.get(name), path[1], None)
-  return path if found is x and name.partition(".")[0] in _CONSTANT else None
+  return path if found is x and is_constant(name) else None
+
+def is_constant(module: str) -> bool:
+  """Whether what a module defines may be taken to be constant."""
+  return module.partition(".")[0] in _CONSTANT
+
+def named_global(x: Any) -> Hashable | None:
+  """Returns a key of a jitted function that is a global of some module.
+
+  It is as constant as `jit` takes it to be.
+  """
+  module = sys.modules.get(getattr(x, "__module__", None))
+  if type(x) is _jax.PjitFunction and (
+      getattr(module, x.__name__, None) is x):
+    return weakref.ref(x)
+  return None
+
+def is_custom(x: Any) -> bool:
+  """Whether it is a ``custom_jvp`` or ``custom_vjp`` function."""
+  t = type(x)
+  return (t.__name__ in ("custom_jvp", "custom_vjp") and
+          t.__module__ == "jax._src.custom_derivatives")
+
+def custom_parts(x: Any) -> list[Any]:
+  """Returns what the result of such a function depends on."""
+  return [getattr(x, name, None) for name in (
+      "fun", "jvp", "fwd", "bwd", "nondiff_argnums", "symbolic_zeros",
+      "optimize_remat")]
 
 @functools.lru_cache(4096)
 def _names(code: types.CodeType) -> tuple[str, ...] | None:
@@ -116,8 +144,13 @@ def _names(code: types.CodeType) -> tuple[str, ...] | None:
 _REFLECTION = {"globals", "locals", "vars", "eval", "exec", "__import__",
                "import_module", "open", "input"}
 
-def _globals(fun: types.FunctionType) -> dict[str, Any]:
-  if fun.__globals__.get("__name__", "").partition(".")[0] in _CONSTANT:
+def function_globals(fun: types.FunctionType) -> dict[str, Any]:
+  """Returns the globals that a function may refer to.
+
+  Raises:
+    NotUnderstood: If it may reach or change anything else.
+  """
+  if is_constant(fun.__globals__.get("__name__", "")):
     return {}
   names = _names(fun.__code__)
   if names is None:
@@ -129,18 +162,19 @@ def _is_leaf(x: Any) -> bool:
   return (isinstance(x, Array) or type(x) is np.ndarray or
           isinstance(x, np.inexact))
 
-_JITTED = _jax.PjitFunction
-
 _EXACT = (str, bytes, type(None), types.CodeType, np.dtype, type(Ellipsis))
 
 
+def _bits(x: float) -> bytes:
+  return struct.pack("d", x)
+
 class _Flattener:
 
-  def __init__(self):
+  def __init__(self, parents=()):
     self.leaves = []
     self.floats = []
     self.number = {}  # of each leaf, by id
-    self.parents = []
+    self.parents = list(parents)
 
   def visit(self, x: Any) -> Hashable:
     t = type(x)
@@ -168,8 +202,14 @@ class _Flattener:
       return name
     if t is types.FunctionType:
       return self.visit_function(x)
-    if t is _JITTED:
-      return "jit", self.visit(x.__wrapped__)
+    if key := named_global(x):
+      return key
+    if is_custom(x) and all(x is not p for p in self.parents):
+      # Kept as it is when the function is rebuilt, so it may capture no array.
+      inner = _Flattener([*self.parents, x])
+      key = t, *map(inner.visit, custom_parts(x)), *map(_bits, inner.floats)
+      if not inner.leaves:
+        return key
     raise NotUnderstood(x)
 
   def visit_function(self, x: types.FunctionType) -> Hashable:
@@ -181,7 +221,7 @@ class _Flattener:
     except ValueError:  # empty
       raise NotUnderstood(x) from None
     key = (x.__code__, *map(self.visit, cells), self.visit(x.__defaults__),
-           self.visit(x.__kwdefaults__), self.visit(_globals(x)))
+           self.visit(x.__kwdefaults__), self.visit(function_globals(x)))
     self.parents.pop()
     return key
 
@@ -210,9 +250,6 @@ class _Rebuilder:
       return functools.partial(func, *args, **keywords)
     if t is types.FunctionType and not constant_name(x):
       return self.visit_function(x)
-    if t is _JITTED and not constant_name(x):
-      # Inlined, as what it captured would become constants of its own program.
-      return self.visit(x.__wrapped__)
     return x
 
   def visit_function(self, x: types.FunctionType) -> types.FunctionType:
@@ -220,7 +257,7 @@ class _Rebuilder:
                   for c in x.__closure__ or ())
     defaults, kwdefaults = self.visit(x.__defaults__), self.visit(
         x.__kwdefaults__)
-    env = {**x.__globals__, **self.visit(_globals(x))}
+    env = {**x.__globals__, **self.visit(function_globals(x))}
     fun = types.FunctionType(x.__code__, env, x.__name__, defaults, cells)
     fun.__kwdefaults__ = kwdefaults
     fun.__module__ = x.__module__

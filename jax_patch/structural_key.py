@@ -22,6 +22,8 @@ same, never the other way round.
 
 from collections.abc import Callable, Hashable, Sequence
 import functools
+import hashlib
+import math
 import struct
 import types
 from typing import Any
@@ -36,7 +38,10 @@ from jax._src.array import ArrayImpl
 from jax._src.basearray import Array
 from jax._src import util
 from jax._src.interpreters import partial_eval as pe
-from jax_patch.function_tree import constant_name
+from jax._src.tree_util import PyTreeDef
+from jax_patch.function_tree import (
+    constant_name, custom_parts, function_globals, is_constant, is_custom,
+    named_global, NotUnderstood)
 
 
 def jaxpr_key(jaxpr: core.Jaxpr, leaf_key: Callable | None = None) -> Hashable:
@@ -68,7 +73,8 @@ def jaxpr_key(jaxpr: core.Jaxpr, leaf_key: Callable | None = None) -> Hashable:
   for eqn in jaxpr.eqns:
     eqns.append((
         eqn.primitive, *[atom_key(a) for a in eqn.invars], len(eqn.outvars),
-        *[_key(p, leaf_key) for p in eqn.params.values()], eqn.ctx))
+        *eqn.params, *[_key(p, leaf_key) for p in eqn.params.values()],
+        eqn.ctx))
     for v in eqn.outvars:
       number[v] = len(number)
   return (len(jaxpr.constvars), tuple(v.aval for v in inputs), tuple(eqns),
@@ -80,8 +86,8 @@ def is_self_contained(jaxpr: core.Jaxpr, consts: Sequence[Any]) -> bool:
   Neither may the rules that it holds, nor may it call back into Python.
   """
   def leaf_key(x):
-    key = constant_name(x) or array_key(x)
-    if key == ("opaque", id(x)):
+    key = array_key(x, max_host_bytes=_SMALL)
+    if type(key) is object or key == ("opaque", id(x)):
       raise _Opaque
     return key
   try:
@@ -95,34 +101,34 @@ def is_self_contained(jaxpr: core.Jaxpr, consts: Sequence[Any]) -> bool:
 class _Opaque(Exception):
   pass
 
-def function_key(fun: Callable, leaf_key: Callable | None = None) -> Hashable:
-  """Returns a key of a Python function: of its code and what it captured.
+def tree_key(tree: PyTreeDef) -> Hashable:
+  """Returns a key of a treedef, which tells apart what Python takes for equal.
 
-  Args:
-    fun: the function. What it reaches through globals is taken to be constant,
-      as JAX takes it everywhere.
-    leaf_key: gives the key of an array that ``fun`` captured, or of an opaque
-      function; by default one of its identity.
-
-  Returns:
-    A hashable value.
+  Keys of a dictionary that are 1 and True, say.
   """
-  return _key(fun, leaf_key or array_key, ())
+  return tree, str(tree)
 
-def array_key(x: Any) -> Hashable:
+def array_key(x: Any, max_host_bytes: float = math.inf) -> Hashable:
   """Returns a key of an array: its value if it is small, else its identity.
 
   Small arrays are most often written out in a function, and made anew each time
-  that it is traced.
+  that it is traced. NumPy arrays, which can be changed, enter by their present
+  value, up to a number of bytes. What is more, or no array, equals nothing.
   """
-  if isinstance(x, ArrayImpl) and x.nbytes <= 256 and (
+  if isinstance(x, ArrayImpl) and x.nbytes <= _SMALL and (
       x.is_fully_addressable and not x.is_deleted()):
     return x.aval, x.sharding, x.committed, np.asarray(x).tobytes()
-  if isinstance(x, literals.TypedNdArray):
+  if isinstance(x, (np.ndarray, np.generic, literals.TypedNdArray)):
     x = np.asarray(x)
-  if isinstance(x, (np.ndarray, np.generic)) and x.nbytes <= 256:
-    return x.dtype, x.shape, x.tobytes()
-  return "opaque", id(x)
+    if x.nbytes > max_host_bytes or x.dtype.hasobject:
+      return object()
+    value = x.tobytes()
+    if x.nbytes > _SMALL:
+      value = hashlib.sha256(value).digest()
+    return x.dtype, x.shape, value
+  return ("opaque", id(x)) if isinstance(x, Array) else object()
+
+_SMALL = 256  # bytes
 
 def _literal_key(literal):
   aval = literal.aval
@@ -150,7 +156,8 @@ def _key(x: Any, leaf_key: Callable = array_key, parents: tuple = ()
     return t, x
   if t is float or t is complex:
     return t, struct.pack("dd", x.real, x.imag)
-  if t is tuple or t is list or isinstance(x, (tuple, list)):
+  if t is tuple or t is list or isinstance(x, tuple) and (
+      hasattr(x, "_fields") and not hasattr(x, "__dict__")):
     return t, *[_key(y, leaf_key, parents) for y in x]
   if t is dict:
     return t, *[(_key(k, leaf_key, parents), _key(v, leaf_key, parents))
@@ -161,19 +168,25 @@ def _key(x: Any, leaf_key: Callable = array_key, parents: tuple = ()
     return leaf_key(x)
   if isinstance(x, _IGNORED):
     return t
-  if isinstance(x, (type, types.ModuleType)):
-    return x
   if isinstance(x, (util.Hashable, util.Unhashable)):
     return t, _key(x.val, leaf_key, parents)
+  if isinstance(x, PyTreeDef):
+    return tree_key(x)
   if isinstance(x, (mesh.Mesh, mesh.AbstractMesh)):
     return t, x  # These can be called, as decorators.
+  if name := constant_name(x):
+    return name
   if callable(x) or isinstance(x, lu.WrappedFun):
     return _callable_key(x, leaf_key, parents)
-  try:
-    hash(x)
-  except Exception:
-    return object()  # Equals no other key.
-  return t, x
+  if is_constant(t.__module__) and t.__module__ != "builtins":
+    # JAX's own types compare as its own caches need it.
+    try:
+      hash(x)
+      return t, x
+    except Exception:
+      pass
+  # Types of users may have any kind of equality, and their objects may change.
+  return leaf_key(None)
 
 def _callable_key(f: Callable, leaf_key: Callable, parents: tuple) -> Hashable:
   if any(f is p for p in parents):
@@ -183,20 +196,22 @@ def _callable_key(f: Callable, leaf_key: Callable, parents: tuple) -> Hashable:
     return (lu.WrappedFun, key(f.f), key(f.params), key(f.in_type),
             *[(key(gen), key(params)) for gen, params in f.transforms])
   if isinstance(f, types.FunctionType):
-    cells = [_cell_contents(c) for c in f.__closure__ or ()]
     if f.__code__ is _MEMOIZED:
       # The results that it remembers are no part of what it computes.
-      return key(cells[f.__code__.co_freevars.index("fn")])
-    return (f.__code__, id(f.__globals__), key(f.__defaults__),
-            key(f.__kwdefaults__), *map(key, cells))
+      fn = f.__code__.co_freevars.index("fn")
+      return key(f.__closure__[fn].cell_contents)
+    try:
+      env = function_globals(f)
+      cells = [c.cell_contents for c in f.__closure__ or ()]
+    except (NotUnderstood, ValueError):
+      return leaf_key(None)
+    attributes = {k: v for k, v in vars(f).items() if k != "__wrapped__"}
+    return (f.__code__, *map(key, (f.__defaults__, f.__kwdefaults__, attributes,
+                                   env)), *map(key, cells))
   if type(f) is types.MethodType:
     return types.MethodType, key(f.__func__), key(f.__self__)
   if type(f) is functools.partial:
     return functools.partial, key(f.func), key(f.args), key(f.keywords)
-  return leaf_key(f)
-
-def _cell_contents(cell):
-  try:
-    return cell.cell_contents
-  except ValueError:  # empty
-    return None
+  if is_custom(f):
+    return type(f), *map(key, custom_parts(f))
+  return named_global(f) or leaf_key(None)

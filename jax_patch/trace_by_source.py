@@ -28,8 +28,9 @@ from typing import Any
 from jax._src import config
 from jax._src import core
 from jax._src import traceback_util
+from jax._src.interpreters import partial_eval as pe
 from jax._src.tree_util import tree_structure, tree_unflatten, PyTreeDef
-from jax._src.util import safe_map, safe_zip
+from jax._src.util import safe_map, safe_zip, split_list
 from jax_patch import const_free
 from jax_patch import function_tree
 from jax_patch import structural_key
@@ -52,7 +53,7 @@ _MAX_SIZE = 4096
 def trace_by_source(fun: Callable, in_tree: PyTreeDef,
                     in_avals: tuple[core.AbstractValue, ...]
                     ) -> tuple[const_free.ConstFreeFunction, list[Any]]:
-  """Does what :func:`const_free.trace` does, most often without tracing.
+  """Does what :func:`const_free.trace_inlining` does, most often without tracing.
 
   A Python float that a closure captures is part of its program, at first. When
   it has changed twice, it becomes an argument, like an array of a weak type.
@@ -61,7 +62,7 @@ def trace_by_source(fun: Callable, in_tree: PyTreeDef,
     tree = function_tree.flatten_function(fun)
     leaf_avals = tuple(map(core.typeof, tree.leaves))
   except (function_tree.NotUnderstood, TypeError):
-    return const_free.trace(fun, in_tree, in_avals)
+    return const_free.trace_inlining(fun, in_tree, in_avals)
   if len(_templates) > _MAX_SIZE or len(_seen_floats) > _MAX_SIZE:
     _templates.clear()
     _seen_floats.clear()
@@ -76,7 +77,7 @@ def trace_by_source(fun: Callable, in_tree: PyTreeDef,
     if lifted and _templates[key] is None:
       _seen_floats[source] = (tree.floats, -1, frozenset())  # Never again.
   if (template := _templates[key]) is None:
-    return const_free.trace(fun, in_tree, in_avals)
+    return const_free.trace_inlining(fun, in_tree, in_avals)
   code, places, written_out = template
   captured = [*tree.leaves, *tree.floats]
   return code, [*written_out, *[captured[i] for i in places]]
@@ -107,7 +108,7 @@ def _trace_template(fun, tree, lifted, in_tree, in_avals):
 
   args, kwargs = tree_unflatten(in_tree, in_avals)
   try:
-    code, written_out = const_free.trace(
+    code, written_out = const_free.trace_inlining(
         abstracted, tree_structure(((captured, args, kwargs), {})),
         (*map(core.typeof, captured), *in_avals))
   except Exception:
@@ -117,20 +118,19 @@ def _trace_template(fun, tree, lifted, in_tree, in_avals):
     return None
 
   # Drop what is captured and not used: it would be differentiated for nothing.
-  used = {v for eqn in code.jaxpr.eqns for v in eqn.invars
+  jaxpr = pe.convert_constvars_jaxpr(code.jaxpr)
+  used = {v for eqn in jaxpr.eqns for v in eqn.invars
           if isinstance(v, core.Var)}
-  used.update(v for v in code.jaxpr.outvars if isinstance(v, core.Var))
-  n = len(written_out)
-  const_vars, captured_vars, arg_vars = (
-      code.jaxpr.invars[:n], code.jaxpr.invars[n:n + num_captured],
-      code.jaxpr.invars[n + num_captured:])
+  used.update(v for v in jaxpr.outvars if isinstance(v, core.Var))
+  const_vars, captured_vars, arg_vars = split_list(
+      jaxpr.invars, [len(written_out), num_captured])
   keep = [i for i, v in enumerate(captured_vars) if v in used]
-  jaxpr = code.jaxpr.replace(
+  jaxpr = jaxpr.replace(
       invars=[*const_vars, *[captured_vars[i] for i in keep], *arg_vars],
-      debug_info=code.jaxpr.debug_info.with_unknown_names())
-  avals = [v.aval for v in jaxpr.invars[:n + len(keep)]]
+      debug_info=jaxpr.debug_info.with_unknown_names())
   # Places count all floats, the lifted ones and the others.
   places = [i if i < num_leaves else num_leaves + sorted(lifted)[i - num_leaves]
             for i in keep]
-  return (const_free.ConstFreeFunction(jaxpr, avals, in_tree, in_avals,
-                                       code.out_tree), places, written_out)
+  code = const_free.ConstFreeFunction(
+      jaxpr, len(written_out) + len(keep), in_tree, in_avals, code.out_tree)
+  return code, places, written_out

@@ -159,8 +159,10 @@ class TraceBySourceTest(jtu.JaxTestCase):
 
   def test_jitted_functions(self):
     def make(c):
-      inner = jax.jit(lambda x, n: c * x ** n, static_argnums=1)
-      return lambda x: inner(x, 2)
+      scale = lambda x, n: x * (n if isinstance(n, int) else 10.) * c
+      static = jax.jit(scale, static_argnums=1)
+      traced = jax.jit(lambda x, n: jax.jit(scale)(x, n))
+      return lambda x: static(x, 2) + traced(x, 2)
     self.assertEqual(self.check(make, jnp.ones(100), 2 * jnp.ones(100)), 1)
 
   def test_transformed_functions(self):
