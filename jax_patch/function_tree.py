@@ -78,8 +78,8 @@ def rebuild_function(fun: Callable, leaves: Sequence[Any],
 
 
 # Packages of which it is known that the functions in them are constant.
-_CONSTANT = {"jax", "jaxlib", "numpy", "ml_dtypes", "math", "functools",
-             "operator", "builtins", "itertools"}
+_CONSTANT = {"jax", "jaxlib", "numpy", "ml_dtypes",
+             *sys.stdlib_module_names} - {"__main__"}
 
 def constant_name(x: Any) -> tuple[str, ...] | None:
   """Returns the name by which JAX, NumPy or such knows a module or function."""

@@ -33,15 +33,14 @@ import numpy as np
 from jax._src import core
 from jax._src import linear_util as lu
 from jax._src import literals
-from jax._src import mesh
 from jax._src.array import ArrayImpl
 from jax._src.basearray import Array
 from jax._src import util
 from jax._src.interpreters import partial_eval as pe
 from jax._src.tree_util import PyTreeDef
 from jax_patch.function_tree import (
-    constant_name, custom_parts, function_globals, is_constant, is_custom,
-    named_global, NotUnderstood)
+    constant_name, custom_parts, function_globals, is_custom, named_global,
+    NotUnderstood)
 
 
 def jaxpr_key(jaxpr: core.Jaxpr, leaf_key: Callable | None = None) -> Hashable:
@@ -172,23 +171,30 @@ def _key(x: Any, leaf_key: Callable = array_key, parents: tuple = ()
     return t, _key(x.val, leaf_key, parents)
   if isinstance(x, PyTreeDef):
     return tree_key(x)
-  if isinstance(x, (mesh.Mesh, mesh.AbstractMesh)):
-    return t, x  # These can be called, as decorators.
+  if isinstance(x, np.dtype):
+    return x
   if name := constant_name(x):
     return name
-  if callable(x) or isinstance(x, lu.WrappedFun):
-    return _callable_key(x, leaf_key, parents)
-  if is_constant(t.__module__) and t.__module__ != "builtins":
-    # JAX's own types compare as its own caches need it.
+  if isinstance(x, _FUNCTIONS) or is_custom(x):
+    return _function_key(x, leaf_key, parents)
+  if key := named_global(x):
+    return key
+  if t.__module__.startswith(("jax.", "jaxlib.", "numpy.")) and (
+      t.__module__ != "jax._src.callback" and not hasattr(x, "__wrapped__")):
+    # These types compare as JAX's own caches need it.
     try:
       hash(x)
       return t, x
     except Exception:
       pass
   # Types of users may have any kind of equality, and their objects may change.
+  # A callback has effects on what it captured, whatever that is worth.
   return leaf_key(None)
 
-def _callable_key(f: Callable, leaf_key: Callable, parents: tuple) -> Hashable:
+_FUNCTIONS = (lu.WrappedFun, types.FunctionType, types.MethodType,
+              functools.partial)
+
+def _function_key(f: Callable, leaf_key: Callable, parents: tuple) -> Hashable:
   if any(f is p for p in parents):
     return "recursion", [f is p for p in parents].index(True)
   key = lambda x: _key(x, leaf_key, (*parents, f))
@@ -210,8 +216,6 @@ def _callable_key(f: Callable, leaf_key: Callable, parents: tuple) -> Hashable:
                                    env)), *map(key, cells))
   if type(f) is types.MethodType:
     return types.MethodType, key(f.__func__), key(f.__self__)
-  if type(f) is functools.partial:
-    return functools.partial, key(f.func), key(f.args), key(f.keywords)
-  if is_custom(f):
-    return type(f), *map(key, custom_parts(f))
-  return named_global(f) or leaf_key(None)
+  if isinstance(f, functools.partial):
+    return type(f), key(f.func), key(f.args), key(f.keywords)
+  return type(f), *map(key, custom_parts(f))

@@ -1,0 +1,166 @@
+# Copyright 2026 The JAX Authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     https://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+
+import functools
+import pickle
+
+from absl.testing import absltest, parameterized
+import numpy as np
+
+import jax
+import apply_patch  # noqa: F401
+import jax.numpy as jnp
+from jax import lax
+from jax._src import test_util as jtu
+from jax.custom_derivatives import closure_to_pytree
+
+jax.config.parse_flags_with_absl()
+
+
+class PytreeTest(jtu.JaxTestCase):
+
+  def closure(self, k=1):
+    a = jnp.arange(3, dtype='float32') + k
+    n = jnp.int32(k)
+    table = np.ones(3, 'float32')
+    return closure_to_pytree(
+        lambda x: jnp.sin(a * x) * n.astype('float32') + table,
+        np.ones(3, 'float32'))
+
+  def expected(self, k, x):
+    a = jnp.arange(3, dtype='float32') + k
+    return jnp.sin(a * x) * k + 1.
+
+  @parameterized.parameters(
+      "jit", "scan", "carry", "cond", "while", "remat", "custom_vjp",
+      "custom_jvp", "vmap")
+  def test_is_an_argument_like_any_other(self, kind):
+    x = jnp.full(3, .5, 'float32')
+    call = lambda f, x: f(x)
+    def scan(f, x):
+      return lax.scan(lambda x, _: (f(x), None), x, length=1)[0]
+    def carry(f, x):
+      return lax.scan(lambda s, _: ((s[0], s[0](s[1])), None), (f, x),
+                      length=1)[0][1]
+    def cond(f, x):
+      return lax.cond(x[0] > 0, lambda f, x: f(x), lambda f, x: 0. * f(x), f, x)
+    def loop(f, x):
+      return lax.while_loop(lambda s: s[0] < 1,
+                            lambda s: (s[0] + 1, s[1], s[1](s[2])),
+                            (0, f, x))[2]
+    def vmap(f, x):
+      fs = jax.tree.map(lambda x: jnp.stack([x, x]), f)
+      return jax.vmap(call, (0, None))(fs, x)[1]
+    vjp = jax.custom_vjp(call)
+    vjp.defvjp(lambda f, x: (f(x), (f, x)),
+               lambda res, g: jax.vjp(call, *res)[1](g))
+    jvp = jax.custom_jvp(call)
+    jvp.defjvp(lambda primals, tangents: jax.jvp(call, primals, tangents))
+    wrapped = dict(jit=call, scan=scan, carry=carry, cond=cond,
+                   remat=jax.checkpoint(call), vmap=vmap, custom_vjp=vjp,
+                   custom_jvp=jvp, **{'while': loop})[kind]
+    solve = jax.jit(wrapped)
+    for k in (1, 2):
+      self.assertAllClose(solve(self.closure(k), x), self.expected(k, x))
+    if kind != "while":
+      def loss(wrapped, f, x):
+        return jnp.sum(wrapped(f, x) ** 2)
+      grad = [jax.jit(jax.grad(functools.partial(loss, w), (0, 1),
+                               allow_int=True))(self.closure(2), x)
+              for w in (wrapped, call)]
+      for got, expected in zip(*map(jax.tree.leaves, grad)):
+        if expected.dtype != jax.dtypes.float0:
+          self.assertAllClose(got, expected, rtol=1e-5)
+
+    closures = [self.closure(k) for k in (3, 4)]
+    with jtu.count_jit_and_pmap_lowerings() as count:
+      for f in closures:
+        solve(f, x)
+    self.assertEqual(count(), 0)
+
+  def test_leaves_are_all_that_is_captured(self):
+    a, b = jnp.ones(3, 'float32'), np.full(3, 2, 'float32')
+    big = np.ones(300, 'float32')
+    for make in (lambda x: x * a * b * jnp.sum(big),
+                 lambda x: jax.jit(lambda x: x * a * b * jnp.sum(big))(x),
+                 lambda x: lax.fori_loop(
+                     0, 2, lambda _, x: x * a * b * jnp.sum(big), x)):
+      f = closure_to_pytree(make, a)
+      shapes = sorted(x.shape for x in jax.tree.leaves(f))
+      self.assertEqual(shapes, [(3,), (3,), (300,)])
+
+  def test_leaves_of_a_callable_object(self):
+    class Model:
+      def __init__(self, a):
+        self.a = a
+
+      def __call__(self, x):
+        return jax.jit(lambda x: x * self.a)(x)
+
+    f, g = (closure_to_pytree(Model(jnp.full(3, k)), jnp.ones(3))
+            for k in (1., 2.))
+    self.assertLen(jax.tree.leaves(f), 1)
+    self.assertEqual(jax.tree.structure(f), jax.tree.structure(g))
+
+  def test_jitted_function_that_looks_at_what_is_static(self):
+    def scale(x, n):
+      return x * n * (1. if isinstance(n, int) else 10.)
+    x = jnp.ones(3)
+    for jitted in [jax.jit(scale), jax.jit(scale, static_argnums=1)] * 2:
+      f = closure_to_pytree(lambda x: jitted(x, 2), x)
+      self.assertAllClose(f(x), jitted(x, 2))
+
+  def test_vjp(self):
+    f, x = self.closure(2), jnp.full(3, .5, 'float32')
+    out, pull = jax.vjp(lambda f, x: f(x), f, x)
+    self.assertAllClose(out, self.expected(2, x))
+    f_bar, x_bar = pull(jnp.ones_like(out))
+    self.assertEqual(jax.tree.structure(f_bar), jax.tree.structure(f))
+    a = jnp.arange(3, dtype='float32') + 2.
+    self.assertAllClose(x_bar, 2. * a * jnp.cos(a * x), rtol=1e-5)
+    self.assertAllClose(
+        [x for x in jax.tree.leaves(f_bar) if x.dtype == a.dtype][0],
+        2. * x * jnp.cos(a * x), rtol=1e-5)
+
+  def test_tree_map(self):
+    f, g = self.closure(1), self.closure(3)
+    x = jnp.full(3, .5, 'float32')
+    mean = jax.tree.map(lambda x, y: (x + y) // 2 if x.dtype == 'int32'
+                        else (x + y) / 2., f, g)
+    self.assertAllClose(mean(x), self.expected(2, x))
+    jax.tree.map(lambda *_: None, f, g)  # whatever the leaves
+
+  def test_vmap_over_some_leaves(self):
+    f, x = self.closure(1), jnp.full(3, .5, 'float32')
+    axes = jax.tree.map(lambda x: 0 if x.dtype == 'int32' else None, f)
+    fs = jax.tree.map(lambda x: jnp.arange(4, dtype='int32')
+                      if x.dtype == 'int32' else x, f)
+    out = jax.vmap(lambda f, x: f(x), (axes, None))(fs, x)
+    sin = self.expected(1, x) - 1.
+    self.assertAllClose(out, jnp.stack([n * sin + 1. for n in range(4)]))
+
+  def test_pickle(self):
+    f, x = self.closure(2), jnp.full(3, .5, 'float32')
+    try:
+      pickled = pickle.dumps(f)
+    except Exception as e:
+      self.skipTest(f"jaxprs cannot be pickled: {e}")
+    g = pickle.loads(pickled)
+    self.assertAllClose(g(x), f(x))
+    self.assertEqual(jax.tree.structure(g), jax.tree.structure(f))
+
+
+if __name__ == '__main__':
+  absltest.main(testLoader=jtu.JaxTestLoader())

@@ -1,0 +1,134 @@
+# Copyright 2026 The JAX Authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     https://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Closures made of each of the things that dynamics and objectives consist of.
+
+Each is a function of a positive vector of length 3, of an integer and of a PRNG
+key, that returns a fresh closure over them: a function of such a vector.
+"""
+
+import numpy as np
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+
+@jax.custom_vjp
+def _scaled(x):
+  return 2. * x
+
+_scaled.defvjp(lambda x: (2. * x, x), lambda x, g: (3. * g * x,))
+
+def _fresh_rule():
+  f = jax.custom_vjp(lambda x: 2. * x)
+  f.defvjp(lambda x: (2. * x, x), lambda x, g: (3. * g * x,))
+  return f
+
+def _fresh_jvp():
+  f = jax.custom_jvp(lambda x: 2. * x)
+  f.defjvp(lambda p, t: (f(*p), 3. * t[0] * p[0]))
+  return f
+
+def _matrix(a):
+  return jnp.outer(a, a) + jnp.eye(3, dtype=a.dtype)
+
+def _linalg(f):
+  return lambda a, i, key: lambda x: f(_matrix(a), x)
+
+_TABLE = np.arange(3, dtype='float32')
+_BIG = np.ones((99, 3), 'float32')
+_la = jnp.linalg
+
+CLOSURES = dict(
+    arithmetic=lambda a, i, key: lambda x: -a * x + 2. * x ** 2,
+    jit=lambda a, i, key: lambda x: jax.jit(lambda x: jnp.sin(x) * a)(x),
+    scan=lambda a, i, key: lambda x: lax.scan(
+        lambda s, y: (s * a + y, s[0]), x, x)[0],
+    fori=lambda a, i, key: lambda x: lax.fori_loop(
+        0, 3, lambda n, x: jnp.cos(x) * a, x),
+    while_loop=lambda a, i, key: lambda x: lax.while_loop(
+        lambda s: s[0] < i, lambda s: (s[0] + 1, s[1] * a),
+        (jnp.zeros_like(i), x))[1],
+    cond=lambda a, i, key: lambda x: lax.cond(
+        i > 0, lambda x: x * a, lambda x: x + a, x),
+    switch=lambda a, i, key: lambda x: lax.switch(
+        i, [lambda x: x * a, lambda x: x + a, lambda x: x - 1.], x),
+    vmap=lambda a, i, key: lambda x: jax.vmap(lambda x: x * a[0] + a[i])(x),
+    relu=lambda a, i, key: lambda x: jax.nn.relu(a * x),
+    silu=lambda a, i, key: lambda x: jax.nn.silu(a * x),
+    gelu=lambda a, i, key: lambda x: jax.nn.gelu(a * x),
+    softplus=lambda a, i, key: lambda x: jax.nn.softplus(a * x),
+    softmax=lambda a, i, key: lambda x: jax.nn.softmax(a * x),
+    logsumexp=lambda a, i, key: lambda x: x * jax.nn.logsumexp(a * x),
+    guarded=lambda a, i, key: lambda x: jnp.where(
+        x > 0, jnp.sqrt(jnp.where(x > 0, x, 1.)), a),
+    custom_vjp=lambda a, i, key: lambda x: _scaled(x * a),
+    fresh_custom_vjp=lambda a, i, key: lambda x: _fresh_rule()(x * a),
+    fresh_custom_jvp=lambda a, i, key: lambda x: _fresh_jvp()(x * a),
+    custom_root=lambda a, i, key: lambda x: lax.custom_root(
+        lambda z: z * a - x, x, lambda f, z: z - f(z) / a,
+        lambda g, y: y / g(jnp.ones_like(y))),
+    solve=_linalg(_la.solve), inv=_linalg(lambda m, x: _la.inv(m) @ x),
+    det=_linalg(lambda m, x: _la.det(m) * x),
+    slogdet=_linalg(lambda m, x: _la.slogdet(m)[1] * x),
+    cholesky=_linalg(lambda m, x: _la.cholesky(m) @ x),
+    qr=_linalg(lambda m, x: _la.qr(m)[1] @ x),
+    eigh=_linalg(lambda m, x: _la.eigh(m)[0] * x),
+    svd=_linalg(lambda m, x: _la.svd(m, compute_uv=False) * x),
+    pinv=_linalg(lambda m, x: _la.pinv(m) @ x),
+    lstsq=_linalg(lambda m, x: _la.lstsq(m, x)[0]),
+    norm=_linalg(lambda m, x: _la.norm(m) * x),
+    matrix_power=_linalg(lambda m, x: _la.matrix_power(m, 3) @ x),
+    expm=_linalg(lambda m, x: jax.scipy.linalg.expm(m) @ x),
+    cho_solve=_linalg(lambda m, x: jax.scipy.linalg.cho_solve(
+        jax.scipy.linalg.cho_factor(m), x)),
+    cg=_linalg(lambda m, x: jax.scipy.sparse.linalg.cg(m, x)[0]),
+    custom_linear_solve=_linalg(lambda m, x: lax.custom_linear_solve(
+        lambda v: m @ v, x, lambda f, b: _la.solve(m, b), symmetric=True)),
+    random=lambda a, i, key: lambda x: x * a * jax.random.uniform(
+        jax.random.fold_in(key, i), x.shape, x.dtype),
+    random_bits=lambda a, i, key: lambda x: x * jax.random.bits(
+        key, x.shape, 'uint32').astype(x.dtype),
+    einsum=lambda a, i, key: lambda x: jnp.einsum('i,j,j->i', x, x, a),
+    gather=lambda a, i, key: lambda x: x * a[i] + jnp.take(a, np.arange(3)),
+    scatter=lambda a, i, key: lambda x: jnp.asarray(x).at[i].add(a[0]),
+    fft=lambda a, i, key: lambda x: (
+        jnp.fft.ifft(jnp.fft.fft(x) * jnp.fft.fft(a)).real),
+    remat=lambda a, i, key: lambda x: jax.checkpoint(
+        lambda x: jnp.sin(x) * a)(x),
+    remat_policy=lambda a, i, key: lambda x: jax.checkpoint(
+        lambda x: x * a, policy=jax.checkpoint_policies.dots_saveable)(x),
+    literals=lambda a, i, key: lambda x: (
+        0.1 * x * a + -0. + np.float32(3) + float('nan')),
+    numpy=lambda a, i, key: lambda x: (
+        x * a * _TABLE + np.array([1, 2, 3], 'float32')),
+    numpy_nested=lambda a, i, key: lambda x: lax.fori_loop(
+        0, 2, lambda _, x: jax.jit(lambda x: x * a * _TABLE)(x), x),
+    big_numpy=lambda a, i, key: lambda x: x * a * jnp.sum(_BIG),
+    big_numpy_nested=lambda a, i, key: lambda x: lax.fori_loop(
+        0, 2, lambda _, x: jax.jit(lambda x: x * a * _BIG[0])(x), x),
+    big_numpy_in_jit=lambda a, i, key: lambda x: jax.jit(
+        lambda x: x * a * jnp.sum(_BIG, 0))(x),
+    grad=lambda a, i, key: lambda x: jax.grad(lambda x: jnp.sum(x ** 2 * a))(x),
+    jvp=lambda a, i, key: lambda x: jax.jvp(
+        lambda x: x ** 2 * a, (x,), (x,))[1],
+    jacfwd=lambda a, i, key: lambda x: jax.jacfwd(
+        lambda x: jnp.sin(x) * a)(x) @ x,
+    hessian=lambda a, i, key: lambda x: jax.hessian(
+        lambda x: jnp.sum(jax.nn.silu(x) * a))(x) @ x,
+    grad_of_scan=lambda a, i, key: lambda x: jax.grad(
+        lambda x: jnp.sum(lax.scan(
+            lambda s, _: (jax.nn.softplus(s * a), None), x, length=3)[0]))(x),
+)
