@@ -45,5 +45,8 @@ setup(
         "absl-py",
         "numpy",
     ],
-    extras_require={"test": ["pytest", "pytest-xdist", "scipy"]},
+    extras_require={
+        "test": ["pytest", "pytest-xdist", "scipy"],
+        "benchmark": ["equinox", "diffrax", "matplotlib"],
+    },
 )

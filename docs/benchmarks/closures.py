@@ -1,0 +1,294 @@
+# Copyright 2026 The JAX Authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     https://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Measures fresh closures on stock JAX and with the patch, side by side.
+
+    python docs/benchmarks/closures.py [--quick] [--only NAME ...]
+
+Prints a table, and writes it to closures.md and all that was measured to
+closures.csv; `plot.py` draws the latter.
+
+Stock JAX, the patched one and the peers each run in a process of their own, and
+the processes take turns: while one runs a block of calls, the others wait on a
+pipe. One process in which the patch goes on and off would save some seconds,
+but what is to be shown would then spoil the measurement: on stock, a fresh
+closure leaves its compiled solver and what it captured behind, the caches of
+JAX are bounded and shared, and every object left behind makes Python's garbage
+collector slower for whoever runs next. Nor could the peers be imported without
+being there for stock too. What separate processes add is that no two of them
+are laid out alike in memory. To show how much that is, a control, which is
+stock in yet another process, is measured in the place of ours wherever a
+few percent matter.
+
+Blocks go A B C, C B A, A B C, and so on, so that a machine that slows down or
+is shared slows all down alike. A ratio is that of two medians over all calls.
+Before the first block, each process calls once or more, which compiles, and
+what it computed is compared with what the base did.
+"""
+
+import argparse
+import csv
+import math
+import os
+import pathlib
+import platform
+import statistics
+import sys
+import time
+
+_HERE = pathlib.Path(__file__).resolve().parent
+sys.path[:0] = [str(_HERE), str(_HERE.parent.parent)]
+
+import measures  # noqa: E402
+from worker import Workers  # noqa: E402
+
+
+### Measuring
+
+def measure(workers, m, size, ways, rounds, progress):
+  """Returns rows, one for each way."""
+  times, sums, notes = {}, {}, {}
+  for way in ways:
+    progress(f"{_label(m, size)}: starting {way}")
+    kind = measures.worker_of(way)
+    status, answer = workers.ask(kind, "start", m.name, way, size)
+    if status == "ok":
+      times[way], sums[way] = [], answer
+    else:
+      notes[way] = f"{status}: {answer}"
+  for i in range(rounds):
+    progress(f"{_label(m, size)}: round {i + 1} of {rounds}")
+    for way in list(times)[::(-1) ** i]:
+      if sum(map(sum, times[way])) > 1 and len(times[way]) >= 3:
+        continue
+      status, answer = workers.ask(
+          measures.worker_of(way), "time", way, .1, 100)
+      if status == "ok":
+        times[way].append(answer)
+      else:
+        notes[way] = f"{status}: {answer}"
+  for kind in workers.kinds():
+    workers.ask(kind, "done")
+  return _rows(m, size, times, sums, notes)
+
+def _rows(m, size, times, sums, notes):
+  medians = {way: statistics.median(sum(blocks, []))
+             for way, blocks in times.items() if any(blocks)}
+  rows = []
+  for way in [way for way in m.ways if way in medians or way in notes]:
+    row = {"measure": m.name, "title": m.title, "size": size, "way": way,
+           "unit": "s", "base": m.base_of(way), "note": notes.get(way, "")}
+    if way in medians:
+      base = medians.get(m.base_of(way))
+      calls = sorted(sum(times[way], []))
+      row |= {"median": medians[way], "low": calls[len(calls) // 4],
+              "high": calls[(3 * len(calls)) // 4], "calls": len(calls),
+              "ratio": medians[way] / base if base else None}
+      known = sums.get(m.base_of(way))
+      if known and not math.isclose(sums[way], known, rel_tol=1e-3):
+        row["note"] = f"computed {sums[way]:g}, the base {known:g}"
+    if way == "ours":
+      row |= {"must": m.must_of(size), "aim": m.aim}
+      if m.must_of(size) is not None:
+        ok = row.get("ratio") and row["ratio"] <= m.must_of(size)
+        row["verdict"] = "ok" if ok else "MISS"
+    rows.append(row)
+  return rows
+
+def measure_memory(workers, m, counts, progress):
+  """Returns rows in bytes for each 1,000 closures."""
+  rows = []
+  for way, count in counts:
+    progress(f"{m.name}: {way}, {count} closures")
+    status, answer = workers.ask(way, "memory", m.name, way, count, 20)
+    for kind in "live", "rss":
+      row = {"measure": m.name, "title": f"{m.title} ({kind})", "way": way,
+             "size": kind, "unit": "B", "base": "stock", "note": ""}
+      if status == "ok":
+        row |= {"median": answer[kind] * 1000 / answer["count"],
+                "calls": answer["count"],
+                "note": f"{answer['count']} closures, scaled up to 1,000"
+                        if answer["count"] < 1000 else ""}
+        if way == "ours" and kind == "live" and m.must is not None:
+          ok = row["median"] <= m.must
+          row |= {"must": m.must, "aim": 0, "verdict": "ok" if ok else "MISS"}
+      else:
+        row["note"] = f"{status}: {answer}"
+      rows.append(row)
+  return rows
+
+def _label(m, size):
+  return m.name if size is None else f"{m.name}[{size}]"
+
+
+### Reporting
+
+_COLUMNS = ("measure", "title", "size", "way", "unit", "median", "low", "high",
+            "calls", "base", "ratio", "must", "aim", "verdict", "note")
+
+def conditions(workers, rounds, quick):
+  status, versions = workers.ask("stock", "versions")
+  if status != "ok":
+    raise SystemExit(f"JAX cannot be measured: {versions}")
+  return {
+      **versions,
+      "python": platform.python_version(),
+      "platform": f"{platform.system()} {platform.machine()}",
+      "cpus": len(os.sched_getaffinity(0))
+              if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+      "rounds": rounds,
+      "quick": quick,
+  }
+
+def write_csv(path, rows, about):
+  with open(path, "w", newline="", encoding="utf-8") as f:
+    for key, value in about.items():
+      f.write(f"# {key}: {value}\n")
+    writer = csv.DictWriter(f, _COLUMNS, restval="", lineterminator="\n")
+    writer.writeheader()
+    for row in rows:
+      writer.writerow({
+          k: f"{v:.4g}" if isinstance(v, float) else v for k, v in row.items()})
+
+def table(rows, about):
+  """The rows as a Markdown table, one line for each measure and size."""
+  header = ["measure", "base", "stock", "ours", "peers", "control", "must",
+            "aim", ""]
+  lines = [[_title(ours), _base(ours, ways), _ratio(ways.get("stock")),
+            _ratio(ours), _peers(ways), _ratio(ways.get("control")),
+            _limit(ours.get("must")), _limit(ours.get("aim")),
+            ours.get("verdict", "")]
+           for ways in _by_measure(rows) if (ours := ways.get("ours"))]
+  widths = [max(map(len, column)) for column in zip(header, *lines)]
+  rule = ["-" * width for width in widths]
+  return "".join(
+      "| " + " | ".join(c.ljust(w) for c, w in zip(line, widths)) + " |\n"
+      for line in [header, rule, *lines]) + _footnotes(rows, about)
+
+def _footnotes(rows, about):
+  lost = [_title(ours) for ways in _by_measure(rows)
+          if (ours := ways.get("ours")) and _is_lost(ours, ways)]
+  notes = {}
+  for row in rows:
+    if row["note"]:
+      note = f"{row['way']}: {row['note'].rstrip('.')}"
+      notes.setdefault(note, []).append(row["measure"])
+  return "\n" + "\n".join([
+      "Ratios to the base: stock JAX with the arguments threaded by hand (or "
+      "the matrix a constant), else stock JAX. Memory: per 1,000 closures.",
+      "",
+      "Not won, that is more than 5 % (and the control) above the base, stock "
+      "or a peer, or retaining anything: "
+      + ("; ".join(lost) or "none") + ".",
+      "",
+      *[f"- {note} ({', '.join(dict.fromkeys(names))})."
+        for note, names in notes.items()],
+      "",
+      ", ".join(f"{key} {value}" for key, value in about.items())]) + "\n"
+
+def _is_lost(ours, ways):
+  if ours["unit"] == "B":
+    return ours["size"] == "live" and ours.get("median", 0) > 0
+  if not ours.get("ratio"):
+    return False
+  control = ways.get("control", {}).get("ratio") or 1.
+  best = min(w["median"] for way, w in ways.items()
+             if w.get("median") and not way.startswith("diffrax")
+             and way not in ("ours", "control"))
+  return ours["median"] > best * max(control, 1.05)
+
+def _by_measure(rows):
+  lines = {}
+  for row in rows:
+    lines.setdefault((row["measure"], row["size"]), {})[row["way"]] = row
+  return lines.values()
+
+def _title(row):
+  if row["size"] is None or row["unit"] == "B":
+    return row["title"]
+  return f"{row['title']}, {row['size']:,}"
+
+def _base(ours, ways):
+  row = ways.get(ours["base"], {})
+  return _seconds(row.get("median")) if ours["unit"] == "s" else "0"
+
+def _seconds(x):
+  if x is None:
+    return "-"
+  return f"{x * 1e6:.3g} us" if x < 1e-3 else (
+      f"{x * 1e3:.3g} ms" if x < 1 else f"{x:.3g} s")
+
+def _ratio(row):
+  if not row or row.get("median") is None:
+    return "-"
+  if row["unit"] == "B":
+    return f"{max(row['median'], 0) / 1e9:.2f} GB"
+  ratio = row.get("ratio")
+  return "-" if ratio is None else f"{ratio:.2f}x" if ratio < 10 else (
+      f"{ratio:.0f}x")
+
+def _peers(ways):
+  return ", ".join(f"{way} {_ratio(ways[way])}" for way in measures.PEERS
+                   if way in ways and ways[way].get("median") is not None)
+
+def _limit(x):
+  return "" if x is None else f"{x:g}"
+
+
+def main():
+  parser = argparse.ArgumentParser(description="Measures fresh closures.")
+  parser.add_argument("--quick", action="store_true",
+                      help="fewer sizes and rounds, less than a minute")
+  parser.add_argument("--only", nargs="+", default=[""], metavar="NAME",
+                      help="measures whose names start so")
+  parser.add_argument("--out", type=pathlib.Path, default=_HERE / "closures",
+                      metavar="PREFIX", help="writes PREFIX.csv and PREFIX.md")
+  options = parser.parse_args()
+  started = time.monotonic()
+  def progress(text):
+    minutes, seconds = divmod(int(time.monotonic() - started), 60)
+    print(f"[{minutes}:{seconds:02}] {text}", file=sys.stderr, flush=True)
+
+  rounds = 3 if options.quick else 8
+  chosen = tuple(options.only)
+  workers, group, rows = Workers(), None, []
+  about = conditions(workers, rounds, options.quick)
+  try:
+    for m in measures.MEASURES:
+      if not m.name.startswith(chosen) or options.quick and not m.quick:
+        continue
+      if m.group != group:
+        workers.stop()
+        group = m.group
+      for size in m.quick_sizes if options.quick else m.sizes:
+        ways = m.quick_ways if options.quick else m.ways
+        rows += measure(workers, m, size, ways, rounds, progress)
+    for m in measures.MEMORY:
+      if m.name.startswith(chosen):
+        workers.stop()
+        counts = m.quick_counts if options.quick else m.counts
+        rows += measure_memory(workers, m, counts, progress)
+  except KeyboardInterrupt:
+    progress("interrupted: this is what there is")
+  finally:
+    workers.stop()
+  text = table(rows, about)
+  print(text)
+  write_csv(options.out.with_suffix(".csv"), rows, about)
+  options.out.with_suffix(".md").write_text(text, encoding="utf-8")
+  progress("done")
+
+
+if __name__ == "__main__":
+  main()
