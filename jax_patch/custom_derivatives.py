@@ -255,11 +255,26 @@ class _Peers:
 
   def __init__(self):
     self.parent = None
+    self.size = 1
     self.at_other_types = False  # Some were called at other types.
     self.other_sources = False  # Some may differ there.
 
   def root(self):
-    return self if self.parent is None else self.parent.root()
+    while self.parent is not None:
+      self = self.parent
+    return self
+
+  def merge(self, other):
+    # The smaller goes below the larger, so that the forest stays flat, and
+    # functions that come and go leave nothing in it.
+    if self is other:
+      return self
+    small, large = sorted((self, other), key=lambda peers: peers.size)
+    small.parent = large
+    large.size += small.size
+    large.at_other_types |= small.at_other_types
+    large.other_sources |= small.other_sources
+    return large
 
 class _ConvertedFunction:
   # What `closure_convert` returns: `fun` with the tracers that it captured made
@@ -295,7 +310,7 @@ class _ConvertedFunction:
   # is an error, to them and to all that equal them.
 
   def __hash__(self):
-    # Whoever keeps this hashes it, so that is when to look at what could change.
+    # Whoever keeps this hashes it, so now is when to look at what may change.
     self._source
     return hash((self._code, self._kept_key))
 
@@ -311,11 +326,7 @@ class _ConvertedFunction:
     mine, others = self._peers.root(), other._peers.root()
     if not same_source and (mine.at_other_types or others.at_other_types):
       return False
-    if mine is not others:
-      others.parent = mine
-      mine.at_other_types |= others.at_other_types
-      mine.other_sources |= others.other_sources
-    mine.other_sources |= not same_source
+    mine.merge(others).other_sources |= not same_source
     return True
 
   @functools.cached_property

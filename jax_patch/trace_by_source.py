@@ -53,7 +53,7 @@ _MAX_SIZE = 4096
 def trace_by_source(fun: Callable, in_tree: PyTreeDef,
                     in_avals: tuple[core.AbstractValue, ...]
                     ) -> tuple[const_free.ConstFreeFunction, list[Any]]:
-  """Does what :func:`const_free.trace_inlining` does, most often without tracing.
+  """Does what :func:`const_free.trace_inlining` does, mostly without tracing.
 
   A Python float that a closure captures is part of its program, at first. When
   it has changed twice, it becomes an argument, like an array of a weak type.

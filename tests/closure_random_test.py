@@ -36,7 +36,6 @@ jax.config.parse_flags_with_absl()
 
 NUM_DRAWS = int(os.environ.get("RANDOM_CLOSURES", 100))
 FIRST_SEED = int(os.environ.get("RANDOM_CLOSURES_SEED", 0))
-MAX_DEPTH = 4
 
 
 # Every layer takes and returns a function of theta, a vector of two, and `c`,
@@ -166,20 +165,22 @@ _LOOPS = {_scan, _map, _fori_loop}
 
 def _draw_stack(rng, way):
   """Returns layers, innermost first, that can be put around each other."""
-  depth = rng.randint(1, MAX_DEPTH)
+  depth = rng.choice([1, 2, 2, 3, 3, 4, 4])
   while True:
     layers = []
-    has_forward, has_reverse, order, max_order = way == "custom_jvp", True, 0, 2
-    for _ in range(depth):
-      # Two derivatives at most, those in custom rules included: others lose too
-      # many digits in single precision.
+    has_forward, has_reverse = way == "custom_jvp", True
+    # Two derivatives at most, those in custom rules included: others lose too
+    # many digits in single precision.
+    order, max_order = 0, 2
+    for i in range(depth):
       choices = [*_NEUTRAL, _while_loop]
-      if has_reverse and order < max_order:
-        choices += 2 * _REVERSE
       if has_reverse and order == 0:
         choices += _CUSTOM
-      if has_forward and order < max_order:
-        choices += _FORWARD
+      # A leak takes a trace that ends before the derivative is done, so that
+      # most derivatives are of something else than the solver itself.
+      if i > 0 or depth == 1:
+        choices += 3 * _REVERSE * (has_reverse and order < max_order)
+        choices += _FORWARD * (has_forward and order < max_order)
       layer = rng.choice(choices)
       if layer is _cond and way == "custom_jvp" and {*layers} & _LOOPS:
         # JAX 0.10 forgets the rules of custom_jvp functions in the second

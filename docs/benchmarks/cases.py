@@ -29,7 +29,6 @@ import dataclasses
 import functools
 import importlib
 import itertools
-import time
 from typing import Any
 
 import jax
