@@ -161,7 +161,7 @@ _NEUTRAL = [_jit, _remat, _vmap, _scan, _map, _fori_loop, _cond]
 _REVERSE = [_grad, _value_and_grad, _jacrev]
 _FORWARD = [_jvp, _linearize, _jacfwd]
 _CUSTOM = [_custom_vjp, _custom_jvp]
-_LOOPS = {_scan, _map, _fori_loop}
+_LOOPS = [_scan, _map, _fori_loop]
 
 def _draw_stack(rng, way):
   """Returns layers, innermost first, that can be put around each other."""
@@ -182,10 +182,10 @@ def _draw_stack(rng, way):
         choices += 3 * _REVERSE * (has_reverse and order < max_order)
         choices += _FORWARD * (has_forward and order < max_order)
       layer = rng.choice(choices)
-      if layer is _cond and way == "custom_jvp" and {*layers} & _LOOPS:
+      if layer in _LOOPS and way == "custom_jvp":
         # JAX 0.10 forgets the rules of custom_jvp functions in the second
-        # reverse derivative of a cond of a scan, with or without closures.
-        max_order = 1
+        # reverse derivative of a scan, with or without closures.
+        max_order = min(max_order, order + 1)
       has_forward &= layer not in _CUSTOM
       has_reverse &= layer is not _while_loop
       order += layer in (*_REVERSE, *_FORWARD, *_CUSTOM)
