@@ -48,5 +48,7 @@ setup(
     extras_require={
         "test": ["pytest", "pytest-xdist", "scipy"],
         "benchmark": ["equinox", "diffrax", "matplotlib"],
+        "docs": ["sphinx", "sphinx-book-theme", "myst-nb", "matplotlib",
+                 "scipy"],
     },
 )
