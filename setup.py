@@ -38,6 +38,7 @@ setup(
     license="Apache-2.0",
     packages=find_packages(include=[
         "jax_patch", "jax_patch.*", "upstream_diff", "upstream_diff.*"]),
+    package_data={"upstream_diff": ["*.txt", "*.md"]},
     python_requires=">=3.11",
     install_requires=[
         "jax" + _constant("jax_patch/_patch.py", "TESTED_JAX"),
@@ -46,7 +47,7 @@ setup(
         "numpy",
     ],
     extras_require={
-        "test": ["pytest", "pytest-xdist", "scipy"],
+        "test": ["pytest", "pytest-xdist", "ruff", "scipy"],
         "benchmark": ["equinox", "diffrax", "matplotlib"],
         "docs": ["sphinx", "sphinx-book-theme", "myst-nb", "matplotlib",
                  "scipy"],

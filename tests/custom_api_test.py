@@ -92,6 +92,11 @@ class _Capture:
   def __eq__(self, other):
     return True
 
+class _Equal(_Capture):
+
+  def __hash__(self):
+    return 0
+
 
 class CustomJVPTest(jtu.JaxTestCase):
 
@@ -114,6 +119,21 @@ class CustomJVPTest(jtu.JaxTestCase):
     _, x_dot = jax.jit(lambda a, i: jax.jvp(lambda a: solve(a, i), (a,), (1.,))
                        )(1., 1)
     self.assertAllClose(x_dot, 1.5, check_dtypes=False, rtol=1e-5)
+
+  def test_maybe_perturbed_int_regression(self):
+    # See https://github.com/jax-ml/jax/discussions/9951. An integer is hoisted
+    # like any other tracer, and derivatives with respect to the rest go on.
+    def solve(a, i):
+      f = lambda x: x ** 2 - a * i
+      _, aux = jax.closure_convert(f, jnp.ones(1))
+      self.assertLen(aux, 2)
+      return _find_root(_root_jvp, f, jnp.ones(1))[0]
+
+    # sqrt(a i) at a = 3, i = 3.
+    self.assertAllClose(jax.jit(jax.grad(solve))(3., 3), .5,
+                        check_dtypes=False, rtol=1e-5)
+    self.assertAllClose(jax.jit(jax.grad(jax.grad(solve)))(3., 3), -1 / 12,
+                        check_dtypes=False, rtol=1e-4)
 
 
 class CustomVJPTest(jtu.JaxTestCase):
@@ -501,12 +521,6 @@ class CustomVJPTest(jtu.JaxTestCase):
       jax.grad(solve)(1., jnp.ones(1000))
     gc.collect()
     self.assertLessEqual(len(jax.live_arrays()), before)
-
-
-class _Equal(_Capture):
-
-  def __hash__(self):
-    return 0
 
 
 if __name__ == '__main__':

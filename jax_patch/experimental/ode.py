@@ -17,9 +17,9 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
+from jax import custom_derivatives
 from jax import lax
 from jax._src import core
-from jax._src import custom_derivatives
 from jax._src.state.types import AbstractRef
 from jax._src.util import safe_map, safe_zip
 from jax.experimental.ode import _odeint

@@ -1,0 +1,166 @@
+# Copyright 2026 The JAX Authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     https://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""The source tree that a diff is made against."""
+
+import ast
+import functools
+import importlib.util
+import pathlib
+import re
+import subprocess
+import sys
+
+
+class BaseError(Exception):
+  """The tree is not one that the diff can be made against."""
+
+
+class Base:
+  """A tree of JAX: an installed one, an unpacked one, or a checkout.
+
+  Attributes:
+    root: the directory that holds ``jax/``.
+    installed: whether there is no more than the package.
+  """
+
+  def __init__(self, root: pathlib.Path, installed: bool):
+    self.root = root
+    self.installed = installed
+
+  @classmethod
+  def find(cls, upstream: str | None) -> "Base":
+    """Finds the installed JAX, or the tree at a path."""
+    if upstream is None:
+      spec = importlib.util.find_spec("jax")
+      if spec is None or spec.origin is None:
+        raise BaseError("There is no JAX installed, and no --upstream given.")
+      return cls(pathlib.Path(spec.origin).parent.parent, installed=True)
+    root = pathlib.Path(upstream).resolve()
+    if not root.is_dir():
+      raise BaseError(f"{root} is no directory.")
+    base = cls(root, installed=False)
+    for path in ("jax/__init__.py", "jax/version.py", "tests/ode_test.py"):
+      if not base.exists(path):
+        raise BaseError(
+            f"{root} is not a source tree of JAX: it has no {path}.")
+    return base
+
+  def exists(self, path: str) -> bool:
+    return (self.root / path).is_file()
+
+  def read(self, path: str) -> str:
+    """Reads a file that has to be there."""
+    if not self.exists(path):
+      raise BaseError(f"{path} is missing: looked for it in {self.root}.")
+    return (self.root / path).read_text(encoding="utf-8")
+
+  @functools.cached_property
+  def version(self) -> str:
+    return re.search(r"^_?_?version_?_? = ['\"](.*)['\"]$",
+                     self.read("jax/version.py"), re.MULTILINE)[1]
+
+  def check_defines(self, path: str, names: list[str]):
+    """Raises a BaseError for names that the file does not bind."""
+    bound = bound_names(self.read(path))
+    if missing := [n for n in names if n not in bound]:
+      raise BaseError(
+          f"{', '.join(missing)} should be there and is not: looked for it in "
+          f"{path} of jax {self.version} in {self.root}.")
+
+  def module_path(self, module: str) -> str | None:
+    """Returns the file of a module of JAX."""
+    stem = module.replace(".", "/")
+    for path in (f"{stem}.py", f"{stem}/__init__.py"):
+      if self.exists(path):
+        return path
+    return None
+
+  def check_importable(self, module: str, attr: str):
+    """Raises a BaseError if the tree does not have what an import asks for."""
+    path = self.module_path(module)
+    if path is None:
+      raise BaseError(f"The module {module} should be there and is not: looked "
+                      f"for it in {self.root}, which is jax {self.version}.")
+    if self.module_path(f"{module}.{attr}") is None:
+      bound = bound_names(self.read(path))
+      # What comes from compiled modules, or with a star, does not show.
+      if attr not in bound and "*" not in bound and (
+          "__getattr__" not in bound):
+        self.check_defines(path, [attr])
+
+  def uses(self, module: str, name: str, but_not_in: set[str]) -> bool:
+    """Whether other files of the tree take a name out of a module."""
+    tail = module.rpartition(".")[2]
+    attribute = re.compile(rf"\b{tail}\.{name}\b")
+    from_import = re.compile(rf"\b{tail} import\b")
+    for path, text in self._sources:
+      if path in but_not_in or name not in text:
+        continue
+      if attribute.search(text):
+        return True
+      if from_import.search(text) and any(
+          isinstance(node, ast.ImportFrom) and node.module
+          and node.module.split(".")[-1] == tail
+          and any(a.name in (name, "*") for a in node.names)
+          for node in ast.walk(parse(text, path))):
+        return True
+    return False
+
+  @functools.cached_property
+  def _sources(self) -> list[tuple[str, str]]:
+    files = sorted(f for top in ("jax", "tests")
+                   for f in (self.root / top).rglob("*.py"))
+    return [(f.relative_to(self.root).as_posix(),
+             f.read_text(encoding="utf-8", errors="replace")) for f in files]
+
+  def check_clean(self, paths: list[str]):
+    """Raises a BaseError for files of a checkout with uncommitted changes."""
+    if not (self.root / ".git").exists():
+      return
+    changed = subprocess.run(
+        ["git", "status", "--porcelain", "--", *paths], cwd=self.root,
+        capture_output=True, text=True, check=True).stdout
+    if changed:
+      raise BaseError(f"Uncommitted changes are in the way, in {self.root}:\n"
+                      f"{changed.rstrip()}")
+
+
+def parse(text: str, path: str) -> ast.Module:
+  """Parses a file of the tree, which may be written in a newer Python."""
+  try:
+    return ast.parse(text)
+  except SyntaxError as error:
+    raise BaseError(
+        f"{path}, line {error.lineno}, does not parse. This is Python "
+        f"{'.'.join(map(str, sys.version_info[:2]))}: use one that this JAX "
+        "supports.") from error
+
+
+def bound_names(text: str) -> set[str]:
+  """Returns all names that a source binds at the top level, however deep."""
+  names = set()
+  todo = list(ast.parse(text).body)
+  while todo:
+    node = todo.pop()
+    match node:
+      case ast.FunctionDef() | ast.ClassDef() | ast.AsyncFunctionDef():
+        names.add(node.name)
+        continue
+      case ast.Import() | ast.ImportFrom():
+        names |= {a.asname or a.name.partition(".")[0] for a in node.names}
+      case ast.Name(ctx=ast.Store()):
+        names.add(node.id)
+    todo += ast.iter_child_nodes(node)
+  return names
