@@ -1,0 +1,79 @@
+# Copyright 2026 The JAX Authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     https://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""The documentation: pages that are executed as they are built.
+
+  python -m sphinx -W -b html docs docs/_build/html
+"""
+
+import os
+import sys
+
+from docutils import nodes
+from sphinx.util import logging
+
+# The commands of a page run this Python, on the processor that all have.
+os.environ["PATH"] = os.pathsep.join(
+    [os.path.dirname(sys.executable), os.environ.get("PATH", "")])
+os.environ["JAX_PLATFORMS"] = "cpu"
+os.environ["JAX_PPRINT_USE_COLOR"] = "0"
+
+# The docstrings to be shown are those that are in force under the patch.
+import jax_patch  # noqa: E402
+jax_patch.apply()
+
+project = "The whole closure_convert"
+author = "The JAX Authors"
+copyright = f"2026, {author}"
+version = release = jax_patch.__version__
+
+extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+exclude_patterns = ["_build"]
+myst_enable_extensions = ["colon_fence", "dollarmath"]
+myst_heading_anchors = 3
+autodoc_member_order = "bysource"
+napoleon_use_rtype = False
+
+nb_execution_mode = "force"
+nb_execution_raise_on_error = True
+nb_execution_show_tb = True
+nb_execution_timeout = 120  # Seconds a cell.
+nb_render_error_lexer = "text"
+
+html_theme = "sphinx_book_theme"
+html_title = project
+html_copy_source = False
+html_theme_options = {"show_toc_level": 2, "home_page_in_toc": True}
+
+
+def _check_errors(app, doctree):
+  # A cell that is said to raise an error has to.
+  for cell in doctree.findall(nodes.container):
+    if "tag_raises-exception" in cell["classes"] and not any(
+        "traceback" in block["classes"]
+        for block in cell.findall(nodes.literal_block)):
+      logging.getLogger(__name__).warning(
+          "A cell tagged raises-exception raised nothing:\n%s",
+          cell.astext(), location=cell)
+
+
+def _add_title(app, docname, source):
+  # This one is a table and no more, as the benchmarks print it.
+  if docname == "benchmarks/closures":
+    source[0] = "# The table of the benchmarks\n\n" + source[0]
+
+
+def setup(app):
+  app.connect("source-read", _add_title)
+  app.connect("doctree-read", _check_errors)
