@@ -73,7 +73,7 @@ class Base:
 
   def check_defines(self, path: str, names: list[str]):
     """Raises a BaseError for names that the file does not bind."""
-    bound = bound_names(self.read(path))
+    bound = bound_names(parse(self.read(path), path))
     if missing := [n for n in names if n not in bound]:
       raise BaseError(
           f"{', '.join(missing)} should be there and is not: looked for it in "
@@ -94,7 +94,7 @@ class Base:
       raise BaseError(f"The module {module} should be there and is not: looked "
                       f"for it in {self.root}, which is jax {self.version}.")
     if self.module_path(f"{module}.{attr}") is None:
-      bound = bound_names(self.read(path))
+      bound = bound_names(parse(self.read(path), path))
       # What comes from compiled modules, or with a star, does not show.
       if attr not in bound and "*" not in bound and (
           "__getattr__" not in bound):
@@ -148,10 +148,10 @@ def parse(text: str, path: str) -> ast.Module:
         "supports.") from error
 
 
-def bound_names(text: str) -> set[str]:
-  """Returns all names that a source binds at the top level, however deep."""
+def bound_names(module: ast.Module) -> set[str]:
+  """Returns all names that a module binds at the top level, however deep."""
   names = set()
-  todo = list(ast.parse(text).body)
+  todo = list(module.body)
   while todo:
     node = todo.pop()
     match node:

@@ -26,6 +26,7 @@ import importlib.util
 import json
 import os
 import pathlib
+import re
 import shutil
 import subprocess
 import sys
@@ -160,7 +161,8 @@ def _ruff(tree: pathlib.Path, paths: list[str]) -> list[tuple[str, str]]:
   if done.returncode not in (0, 1):
     raise BaseError(f"ruff failed:\n{done.stderr}")
   return [(pathlib.Path(f["filename"]).relative_to(tree.resolve()).as_posix(),
-           f["message"]) for f in json.loads(done.stdout)]
+           re.sub(r"line \d+", "line", f["message"]))
+          for f in json.loads(done.stdout)]
 
 
 def _suites(to: pathlib.Path, hide: bool, step: int) -> list[pathlib.Path]:

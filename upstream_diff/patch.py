@@ -84,13 +84,12 @@ def changed_files(base: Base) -> Files:
     text = base.read(path)
     files[path] = text, _merge_module(
         base, path, text, mirror.read_text(encoding="utf-8"), module)
-  for path, (_, text) in files.items():
-    for i in imports_of(text).values():
-      module, attr = (i.module, i.attr) if i.module else (i.attr, None)
-      if module.partition(".")[0] == "jax" and attr and (
-          path_of(f"{module}.{attr}") not in files):
-        if path_of(module) not in files:
-          base.check_importable(module, attr)
+  for before, after in files.values():
+    old = imports_of(before or "").values()
+    for i in imports_of(after).values():
+      if i not in old and (i.module or "").partition(".")[0] == "jax" and not (
+          {path_of(i.module), path_of(f"{i.module}.{i.attr}")} & files.keys()):
+        base.check_importable(i.module, i.attr)
   files |= _export(base, mirrors)
   if not base.installed:
     files |= _tests(base)
@@ -129,16 +128,14 @@ def _merge_module(base: Base, path: str, text: str, mirror: str,
   for name, i in found.items():
     if name in bound and bound[name].binds != i.binds:
       raise BaseError(f"{path} has `{bound[name]}`, and the patch has `{i}`.")
+  if module is not None:
+    merged = _remove_dead(base, path, text, merged, module)
+    merged = remove_imports(merged, {
+        name for name in unused_imports(text, merged)
+        if not base.uses(module, name, {path})})
   needed = global_names(merged)
-  merged = add_imports(merged, [
-      i for name, i in found.items()
-      if name in needed and name not in bound])
-  if module is None:
-    return merged
-  merged = _remove_dead(base, path, text, merged, module)
-  dead = {n for n in unused_imports(text, merged)
-          if not base.uses(module, n, {path})}
-  return remove_imports(merged, dead)
+  return add_imports(merged, [i for name, i in found.items()
+                              if name in needed and name not in bound])
 
 
 def _remove_dead(base: Base, path: str, before: str, after: str,
