@@ -260,9 +260,9 @@ class CustomVJPTest(jtu.JaxTestCase):
     # sqrt(z a[i]) = a[i + 1]
     a = jnp.array([5., 4., 3.])
     expected = jnp.array([0., -9 / 16, 6 / 4])
-    for grad in (jax.grad(loss), jax.jit(jax.grad(loss)),
-                 jax.grad(jax.jit(loss))):
-      self.assertAllClose(grad(a, 1), expected, check_dtypes=False, rtol=1e-4)
+    for grad_f in (jax.grad(loss), jax.jit(jax.grad(loss)),
+                   jax.grad(jax.jit(loss))):
+      self.assertAllClose(grad_f(a, 1), expected, check_dtypes=False, rtol=1e-4)
 
   @parameterized.parameters("struct", "numpy", "scalar", "pytree")
   def test_closure_convert_example_args(self, kind):
@@ -332,8 +332,8 @@ class CustomVJPTest(jtu.JaxTestCase):
       return jnp.sum(converted(jnp.arange(6.), *aux))
 
     expected = jax.grad(lambda c: jnp.sum(jnp.sin(c * jnp.arange(6.))))(2.)
-    for grad in (jax.grad(f), jax.jit(jax.grad(f)), jax.grad(jax.jit(f))):
-      self.assertAllClose(grad(2.), expected, check_dtypes=False)
+    for grad_f in (jax.grad(f), jax.jit(jax.grad(f)), jax.grad(jax.jit(f))):
+      self.assertAllClose(grad_f(2.), expected, check_dtypes=False)
 
   def test_closure_convert_other_types_in_rule(self):
     # The traces that c belongs to have ended when the rule calls the function.
@@ -343,8 +343,8 @@ class CustomVJPTest(jtu.JaxTestCase):
       return _sum_at_six(converted, *aux)
 
     expected = jax.grad(lambda c: jnp.sum(jnp.sin(c * jnp.arange(6.))) / 6)(2.)
-    for grad in (jax.grad(f), jax.jit(jax.grad(f)), jax.grad(jax.jit(f))):
-      self.assertAllClose(grad(2.), expected, check_dtypes=False, rtol=1e-5)
+    for grad_f in (jax.grad(f), jax.jit(jax.grad(f)), jax.grad(jax.jit(f))):
+      self.assertAllClose(grad_f(2.), expected, check_dtypes=False, rtol=1e-5)
     grads = jax.vmap(jax.grad(f))(jnp.full(2, 2.))
     self.assertAllClose(grads, jnp.full(2, expected), check_dtypes=False,
                         rtol=1e-5)
@@ -487,13 +487,13 @@ class CustomVJPTest(jtu.JaxTestCase):
       return _find_root(_root_vjp, f, jnp.ones(1))[0]
 
     with jax.checking_leaks():
-      for grad in (jax.grad(loss), jax.jit(jax.grad(loss)),
-                   jax.grad(jax.jit(loss)),
+      for grad_f in (jax.grad(loss), jax.jit(jax.grad(loss)),
+                     jax.grad(jax.jit(loss)),
                    lambda a, i: jax.vmap(jax.grad(loss), (None, 0))(
                        a, i[None])[0],
                    jax.grad(lambda a, i: jax.vmap(loss, (None, 0))(
                        a, i[None])[0])):
-        self.assertAllClose(grad(1., jnp.array(1)), 1., check_dtypes=False,
+        self.assertAllClose(grad_f(1., jnp.array(1)), 1., check_dtypes=False,
                             rtol=1e-5)
 
   def test_closure_convert_retains_nothing(self):

@@ -127,8 +127,8 @@ class ODETest(jtu.JaxTestCase):
       return odeint(dynamics, jnp.ones(2), jnp.array([0., 1.])).sum()
 
     expected = -jnp.exp(-.5) - 2 * jnp.exp(-1.)
-    for grad in (jax.grad(f), jax.jit(jax.grad(f)), jax.grad(jax.jit(f))):
-      self.assertAllClose(grad(.5), expected, check_dtypes=False, rtol=1e-4)
+    for grad_f in (jax.grad(f), jax.jit(jax.grad(f)), jax.grad(jax.jit(f))):
+      self.assertAllClose(grad_f(.5), expected, check_dtypes=False, rtol=1e-4)
 
   def test_captured_vmapped_switch(self):
     # See https://github.com/jax-ml/jax/issues/15759
@@ -139,8 +139,8 @@ class ODETest(jtu.JaxTestCase):
       dynamics = lambda y, t: -rates(index, t) * y
       return odeint(dynamics, jnp.ones(2), jnp.array([0., 1.5]))[-1, 1]
 
-    for grad in (jax.grad(f), jax.jit(jax.grad(f)), jax.grad(jax.jit(f))):
-      self.assertAllClose(grad(.8), -2 * .8 * 1.5 * jnp.exp(-.8 ** 2 * 1.5),
+    for grad_f in (jax.grad(f), jax.jit(jax.grad(f)), jax.grad(jax.jit(f))):
+      self.assertAllClose(grad_f(.8), -2 * .8 * 1.5 * jnp.exp(-.8 ** 2 * 1.5),
                           check_dtypes=False, rtol=1e-4)
 
   def test_grad_of_vmap_with_complex_state(self):
@@ -156,10 +156,10 @@ class ODETest(jtu.JaxTestCase):
       return jnp.sum(jax.vmap(solve)(bs))
 
     bs = jnp.array([.3, .6])
-    for grad in (jax.grad(loss), jax.jit(jax.grad(loss)),
-                 jax.grad(jax.jit(loss))):
+    for grad_f in (jax.grad(loss), jax.jit(jax.grad(loss)),
+                   jax.grad(jax.jit(loss))):
       with jax.numpy_dtype_promotion('standard'):
-        ans = grad(.7, bs, 2)  # The solution is cos(2 a b).
+        ans = grad_f(.7, bs, 2)  # The solution is cos(2 a b).
       self.assertAllClose(ans, jnp.sum(-2 * bs * jnp.sin(2 * .7 * bs)),
                           check_dtypes=False, rtol=1e-3)
 
@@ -330,8 +330,8 @@ class ODETest(jtu.JaxTestCase):
       return odeint(dynamics, 2., jnp.array([0., 1.]))[-1]
 
     with jax.checking_leaks():
-      for grad in (jax.grad(f), jax.jit(jax.grad(f)), jax.grad(jax.jit(f))):
-        self.assertAllClose(grad(.7, jnp.array(1)), -jnp.exp(-.35),
+      for grad_f in (jax.grad(f), jax.jit(jax.grad(f)), jax.grad(jax.jit(f))):
+        self.assertAllClose(grad_f(.7, jnp.array(1)), -jnp.exp(-.35),
                             check_dtypes=False, rtol=1e-5)
 
   def test_grads_against_finite_differences(self):
