@@ -202,6 +202,9 @@ def _export(base: Base, mirrors: dict) -> Files:
 
 
 def _tests(base: Base) -> Files:
+  if not _TESTS.is_dir():
+    raise BaseError(f"There are no tests to merge in {_TESTS}: run this from a "
+                    "clone of the project.")
   files: Files = {}
   for path in _EXPECTED_TESTS:
     text = base.read(path)
