@@ -49,7 +49,7 @@ setup(
     extras_require={
         "test": ["pytest", "pytest-xdist", "ruff", "scipy"],
         "benchmark": ["equinox", "diffrax", "matplotlib"],
-        "docs": ["sphinx", "sphinx-book-theme", "myst-nb", "matplotlib", "equinox",
-                 "scipy"],
+        "docs": ["sphinx", "sphinx-book-theme", "myst-nb", "matplotlib",
+                 "equinox", "scipy"],
     },
 )
