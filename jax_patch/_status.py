@@ -66,7 +66,11 @@ class Status:
 def status() -> Status:
   """Says what is patched, in which JAX, and who still holds something else.
 
-  Imports the modules that the patch concerns, and changes nothing in them.
+  Imports the modules that the patch concerns, and changes nothing in them. A
+  JAX that cannot be patched is no error here: the result says why.
+
+  Returns:
+    A :class:`Status`, whose ``str`` is a report to read.
   """
   import jax
   import jaxlib.version
