@@ -663,6 +663,9 @@ class MergeTest(jtu.JaxTestCase):
   @parameterized.parameters(
       ("from a import b, c, d\n", "b", "from a import c, d\n"),
       ("from a import b, c, d\n", "d", "from a import b, c\n"),
+      ("from a import b, c, d\n", "cd", "from a import b\n"),
+      ("from a import b, c, d\n", "bc", "from a import d\n"),
+      ("from a import b, c, d\n", "bd", "from a import c\n"),
       ("from a import (\n    b, c,\n    d)\n", "d",
        "from a import (\n    b, c)\n"),
       ("from a import (\n    b, c,\n    d)\n", "c",
@@ -671,8 +674,8 @@ class MergeTest(jtu.JaxTestCase):
       ("import b\nimport c\n", "b", "import c\n"),
       ("from a import x as b, c\n", "b", "from a import c\n"),
   )
-  def test_remove_import(self, text, name, expected):
-    self.assertEqual(imports.remove_imports(text, {name}), expected)
+  def test_remove_import(self, text, names, expected):
+    self.assertEqual(imports.remove_imports(text, {*names}), expected)
 
   def test_global_names(self):
     text = textwrap.dedent("""\

@@ -19,10 +19,11 @@ import functools
 import pathlib
 import sys
 
+from upstream_diff import patch
+from upstream_diff import premerge
 from upstream_diff.base import Base, BaseError
 from upstream_diff.check import check
 from upstream_diff.diff import mail, unified_diff
-from upstream_diff.patch import changed_files
 
 _NOTES = pathlib.Path(__file__).with_name("review_notes.md")
 
@@ -60,7 +61,7 @@ def main(args: list[str] | None = None) -> int:
       _write(options.output, _NOTES.read_text(encoding="utf-8"))
       return 0
     base = Base.find(options.upstream)
-    files = changed_files(base)
+    files = (premerge if base.is_premerge else patch).changed_files(base)
     if options.check:
       log = functools.partial(print, flush=True)
       return 0 if check(base, files, options.quick, log) else 1

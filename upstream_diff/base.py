@@ -32,12 +32,14 @@ class Base:
 
   Attributes:
     root: the directory that holds ``jax/``.
-    installed: whether there is no more than the package.
+    installed: whether this is the JAX that this Python imports.
+    package_only: whether there are no tests and documents.
   """
 
   def __init__(self, root: pathlib.Path, installed: bool):
     self.root = root
     self.installed = installed
+    self.package_only = not self.exists("tests/ode_test.py")
 
   @classmethod
   def find(cls, upstream: str | None) -> "Base":
@@ -51,7 +53,7 @@ class Base:
     if not root.is_dir():
       raise BaseError(f"{root} is no directory.")
     base = cls(root, installed=False)
-    for path in ("jax/__init__.py", "jax/version.py", "tests/ode_test.py"):
+    for path in ("jax/__init__.py", "jax/version.py"):
       if not base.exists(path):
         raise BaseError(
             f"{root} is not a source tree of JAX: it has no {path}.")
@@ -65,6 +67,13 @@ class Base:
     if not self.exists(path):
       raise BaseError(f"{path} is missing: looked for it in {self.root}.")
     return (self.root / path).read_text(encoding="utf-8")
+
+  @property
+  def is_premerge(self) -> bool:
+    """Whether this JAX is from before ``jax.closure_convert``."""
+    path = "jax/custom_derivatives.py"
+    return not self.exists("jax/_src/custom_derivatives.py") and (
+        self.exists(path))
 
   @functools.cached_property
   def version(self) -> str:

@@ -93,7 +93,7 @@ def check(base: Base, files: Files, quick: bool,
       to = pathlib.Path(tmp, f"tests_{side.replace(' ', '_')}")
       suites = _suites(to, hide, _QUICK if quick else 1)
       outcomes[side] = _run(f"this project's tests, {side}", suites, tree, log)
-    if not base.installed:
+    if not base.package_only:
       for side in ("stock", "patched copy"):
         suites = _upstream_suites(sides[side][0], _QUICK if quick else 1)
         outcomes[f"{side}, upstream's tests"] = _run(
@@ -121,7 +121,7 @@ def check(base: Base, files: Files, quick: bool,
 
 def _copy(base: Base, to: pathlib.Path):
   to.mkdir()
-  names = ["jax"] if base.installed else [
+  names = ["jax"] if base.package_only else [
       "jax", "tests", "docs", "CHANGELOG.md", "pyproject.toml"]
   for name in names:
     source = base.root / name

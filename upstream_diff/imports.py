@@ -57,18 +57,25 @@ def imports_of(text: str) -> dict[str, Import]:
 
 def _imports(node: ast.stmt) -> list[Import]:
   if isinstance(node, ast.ImportFrom):
-    return [Import(node.module, a.name, a.asname or a.name) for a in node.names]
+    return [Import(_module(node), a.name, a.asname or a.name)
+            for a in node.names]
   if isinstance(node, ast.Import):
     return [Import(None, a.name, a.asname or a.name.partition(".")[0])
             for a in node.names]
   return []
 
 
+def _module(node: ast.stmt) -> str | None:
+  if isinstance(node, ast.ImportFrom):
+    return "." * node.level + (node.module or "")
+  return None
+
+
 def upstream_module(module: str) -> str:
   """Returns the upstream module that a module of this project stands for."""
-  name = module.removeprefix("jax_patch").lstrip(".")
-  if module == name:
+  if module.partition(".")[0] != "jax_patch":
     return module
+  name = module.removeprefix("jax_patch").lstrip(".")
   return f"jax.{name}" if name.startswith("experimental") else (
       f"jax._src.{name}".rstrip("."))
 
@@ -95,18 +102,13 @@ def add_imports(text: str, new: list[Import]) -> str:
   """Adds imports, in the places that the style of the file has for them."""
   for i in sorted(new, key=_sort_key):
     nodes = [n for n in ast.parse(text).body if _imports(n)]
-    if same := [n for n in nodes if i.module and not _is_one_name(n)
-                and getattr(n, "module", None) == i.module]:
+    same = [n for n in nodes if i.module and _module(n) == i.module]
+    # The modules of a package have a line each.
+    if same and i.module not in ("jax", "jax._src", "."):
       text = _add_name(text, same[-1], i)
     else:
       text = _add_line(text, nodes, i)
   return text
-
-
-def _is_one_name(node: ast.stmt) -> bool:
-  # Such an import is never added to where the file has several from a module.
-  return node.lineno == node.end_lineno and isinstance(
-      node, ast.ImportFrom) and node.module == "jax._src"
 
 
 def _sort_key(i: Import) -> tuple:
@@ -119,16 +121,16 @@ def _is_stdlib(i: Import) -> bool:
 
 def _add_line(text: str, nodes: list[ast.stmt], i: Import) -> str:
   # After the last import that sorts before it, among those of its kind.
-  is_future = lambda n: getattr(n, "module", None) == "__future__"
+  is_future = lambda n: _module(n) == "__future__"
   kind = [n for n in nodes if not is_future(n)
           and _is_stdlib(_imports(n)[0]) == _is_stdlib(i)
           and _package(_imports(n)[0]) == _package(i)]
   kind = kind or [n for n in nodes if not is_future(n)
                   and _is_stdlib(_imports(n)[0]) == _is_stdlib(i)] or nodes
+  # The names of a module, or the modules of a package, stay together.
+  kind = [n for n in kind if i.module and _module(n) == i.module] or kind
   before = [n for n in kind if _sort_key(_imports(n)[0]) < _sort_key(i)]
-  # Relatives stay together: the modules of a package, the names of a module.
-  relatives = [n for n in before if getattr(n, "module", 0) == i.module]
-  line = (relatives or before)[-1].end_lineno if before else kind[0].lineno - 1
+  line = before[-1].end_lineno if before else kind[0].lineno - 1
   return apply_edits(text, [Edit(line, line, [str(i)])])
 
 
@@ -181,19 +183,18 @@ def remove_imports(text: str, names: set[str]) -> str:
     if len(gone) == len(bound):
       edits.append(Edit(node.lineno - 1, node.end_lineno, []))
       continue
-    # Character by character: from each name to the start of the next, or, for
-    # the last, from the end of the one before.
+    # From each name to the start of the next; and those at the end all at once,
+    # from the end of the last that stays.
     region = lines[node.lineno - 1:node.end_lineno]
-    for k in reversed(gone):
-      a = node.names[k]
-      if k + 1 < len(node.names):
-        b = node.names[k + 1]
-        start, end = (a.lineno, a.col_offset), (b.lineno, b.col_offset)
-      else:
-        b = node.names[k - 1]
-        start = (b.end_lineno, b.end_col_offset)
-        end = (a.end_lineno, a.end_col_offset)
-      region = _cut(region, node.lineno, start, end)
+    last_kept = max(set(range(len(bound))) - set(gone))
+    if last_kept + 1 < len(bound):
+      a, b = node.names[last_kept], node.names[-1]
+      region = _cut(region, node.lineno, (a.end_lineno, a.end_col_offset),
+                    (b.end_lineno, b.end_col_offset))
+    for k in reversed([k for k in gone if k < last_kept]):
+      a, b = node.names[k], node.names[k + 1]
+      region = _cut(region, node.lineno, (a.lineno, a.col_offset),
+                    (b.lineno, b.col_offset))
     edits.append(Edit(node.lineno - 1, node.end_lineno, region))
   return apply_edits(text, edits)
 

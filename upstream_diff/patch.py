@@ -73,7 +73,7 @@ def changed_files(base: Base) -> Files:
   if there := [path for path in new if base.exists(path)]:
     raise BaseError(f"This tree has the patch already: {', '.join(there)} is "
                     f"there, in {base.root}.")
-  expected = _EXPECTED | ({} if base.installed else _EXPECTED_TESTS)
+  expected = _EXPECTED | ({} if base.package_only else _EXPECTED_TESTS)
   for path, names in expected.items():
     base.check_defines(path, names)
 
@@ -82,7 +82,7 @@ def changed_files(base: Base) -> Files:
     files[path] = None, _new_file(f.read_text(encoding="utf-8"))
   for path, (module, mirror) in mirrors.items():
     text = base.read(path)
-    files[path] = text, _merge_module(
+    files[path] = text, merge_module(
         base, path, text, mirror.read_text(encoding="utf-8"), module)
   for before, after in files.values():
     old = imports_of(before or "").values()
@@ -91,7 +91,7 @@ def changed_files(base: Base) -> Files:
           {path_of(i.module), path_of(f"{i.module}.{i.attr}")} & files.keys()):
         base.check_importable(i.module, i.attr)
   files |= _export(base, mirrors)
-  if not base.installed:
+  if not base.package_only:
     files |= _tests(base)
     files |= bazel.build_files(base, [*new], files, _NEW_TESTS)
     files |= documents.documents(base)
@@ -120,7 +120,7 @@ def _new_file(text: str) -> str:
                      [found[name] for name in found if name in ours])
 
 
-def _merge_module(base: Base, path: str, text: str, mirror: str,
+def merge_module(base: Base, path: str, text: str, mirror: str,
                   module: str | None) -> str:
   merged, _ = merge(text, mirror)
   found = mirror_imports(mirror, module)
@@ -209,7 +209,7 @@ def _tests(base: Base) -> Files:
   for path in _EXPECTED_TESTS:
     text = base.read(path)
     mirror = _TESTS / path.rpartition("/")[2]
-    files[path] = text, _merge_module(
+    files[path] = text, merge_module(
         base, path, text, mirror.read_text(encoding="utf-8"), None)
   for name, helpers in _NEW_TESTS.items():
     for f in (name, *helpers):
