@@ -14,7 +14,7 @@
 
 """The documentation: pages that are executed as they are built.
 
-  python -m sphinx -W -b html docs docs/_build/html
+  python -m sphinx -T -W -b html docs docs/_build/html
 """
 
 import os
