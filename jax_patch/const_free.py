@@ -28,6 +28,7 @@ from jax._src.interpreters import partial_eval as pe
 from jax._src.tree_util import (
     keystr, tree_flatten, tree_flatten_with_path, tree_unflatten, PyTreeDef)
 from jax._src.util import safe_map, safe_zip, split_list
+from jax_patch import jaxpr_pickle
 from jax_patch import structural_key
 
 
@@ -67,6 +68,17 @@ class ConstFreeFunction:
                              self._hash == other._hash and
                              self._key == other._key)
 
+  def __repr__(self):
+    # Treedefs show it, and compare as text too. See `structural_key.tree_key`.
+    return f"ConstFreeFunction({self.jaxpr.debug_info.func_name})"
+
+  def __deepcopy__(self, memo):
+    return self  # Nothing in it ever changes.
+
+  def __reduce__(self):
+    return _load, (jaxpr_pickle.dumps(self.jaxpr), self.num_consts,
+                   self.in_tree, self.out_tree)
+
   @property
   def const_avals(self):
     invars = [*self.jaxpr.constvars, *self.jaxpr.invars]
@@ -86,6 +98,13 @@ class ConstFreeFunction:
     out_flat = core.eval_jaxpr(self.jaxpr, consts[:n], *consts[n:], *in_flat)
     return tree_unflatten(self.out_tree, out_flat)
 
+def _load(data: bytes, num_consts: int, in_tree: PyTreeDef,
+          out_tree: PyTreeDef) -> ConstFreeFunction:
+  jaxpr = jaxpr_pickle.loads(data)
+  num_invars = num_consts - len(jaxpr.constvars)
+  in_avals = tuple(v.aval for v in jaxpr.invars[num_invars:])
+  return ConstFreeFunction(jaxpr, num_consts, in_tree, in_avals, out_tree)
+
 def trace(fun: Callable, in_tree: PyTreeDef,
           in_avals: tuple[core.AbstractValue, ...]
           ) -> tuple[ConstFreeFunction, list[Any]]:
@@ -102,7 +121,7 @@ def trace(fun: Callable, in_tree: PyTreeDef,
   """
   debug = debug_info("closure_convert", fun, *tree_unflatten(in_tree, in_avals))
   flat_fun, out_tree = flatten_fun(lu.wrap_init(fun, debug_info=debug), in_tree)
-  jaxpr, _, consts = pe.trace_to_jaxpr_dynamic(flat_fun, in_avals)
+  jaxpr, _, consts = pe.trace_to_jaxpr_dynamic(flat_fun, in_avals)[:3]
   code = ConstFreeFunction(jaxpr, len(consts), in_tree, in_avals, out_tree())
   return code, consts
 
@@ -121,6 +140,7 @@ def trace_inlining(fun: Callable, in_tree: PyTreeDef,
     in_flat, _ = tree_flatten((args, kwargs))
     return tree_unflatten(
         code.out_tree, _eval_inlining(code.jaxpr, [*consts, *in_flat]))
+  inlined.__wrapped__ = fun  # Gives it its name.
   return trace(inlined, in_tree, in_avals)
 
 def _jitted(eqn: core.JaxprEqn):
@@ -140,10 +160,13 @@ def _eval_inlining(jaxpr: core.Jaxpr, args: Sequence[Any]) -> list[Any]:
     if inner is not None and (inner.consts or _has_jitted_consts(inner)):
       outs = _eval_inlining(inner, map(read, eqn.invars))
     else:
-      with eqn.ctx.manager:
-        outs = eqn.primitive.bind(*map(read, eqn.invars),
-                                  **eqn.primitive.get_bind_params(eqn.params))
-      outs = outs if eqn.primitive.multiple_results else [outs]
+      invars = list(dict.fromkeys(
+          a for a in eqn.invars if not isinstance(a, core.Literal)))
+      outs = core.eval_jaxpr(
+          jaxpr.replace(constvars=[], invars=invars, eqns=[eqn],
+                        outvars=eqn.outvars,
+                        debug_info=jaxpr.debug_info.with_unknown_names()),
+          (), *map(read, invars))
     env.update(zip(eqn.outvars, outs))
   return map(read, jaxpr.outvars)
 

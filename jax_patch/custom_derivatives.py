@@ -25,6 +25,7 @@ from jax._src import traceback_util
 from jax._src.state.types import AbstractRef
 from jax._src.tree_util import register_pytree_node_class
 from jax._src.util import safe_map, safe_zip
+from jax_patch import jaxpr_pickle
 from jax_patch import structural_key
 from jax_patch.const_free import (
     BAD_INPUTS, check_hoisted, ConstFreeFunction, flatten_args, hoist_consts,
@@ -199,7 +200,9 @@ def closure_to_pytree(fun: Callable, *example_args, **example_kwargs
 
   Returns:
     A callable pytree that computes ``fun`` at arguments of the example types. A
-    cotangent of it is a pytree of the same form.
+    cotangent of it is a pytree of the same form. It can be pickled and loaded by
+    the same version of JAX, unless ``fun`` contains rules of custom derivatives
+    or calls back into Python.
 
   Raises:
     TypeError: If a leaf of the example arguments is not a valid JAX type, or
@@ -239,6 +242,10 @@ class _ClosurePytree:
   def __repr__(self):
     name = self._code.jaxpr.debug_info.func_src_info
     return f"closure_to_pytree({name})({self._consts})"
+
+  def __reduce__(self):
+    return _ClosurePytree, (
+        self._code, map(jaxpr_pickle.picklable, self._consts))
 
   def __call__(self, *args, **kwargs):
     code = self._code

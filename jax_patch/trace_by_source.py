@@ -106,6 +106,7 @@ def _trace_template(fun, tree, lifted, in_tree, in_avals):
         fun, captured[:num_leaves], floats)
     return rebuilt(*args, **kwargs)
 
+  abstracted.__wrapped__ = fun  # Gives it its name.
   args, kwargs = tree_unflatten(in_tree, in_avals)
   try:
     code, written_out = const_free.trace_inlining(

@@ -13,8 +13,14 @@
 # limitations under the License.
 
 
+import copy
 import functools
+import os
 import pickle
+import subprocess
+import sys
+import tempfile
+from unittest import mock
 
 from absl.testing import absltest, parameterized
 import numpy as np
@@ -23,6 +29,7 @@ import jax
 import apply_patch  # noqa: F401
 import jax.numpy as jnp
 from jax import lax
+from jax._src import core
 from jax._src import test_util as jtu
 from jax.custom_derivatives import closure_to_pytree
 
@@ -151,15 +158,125 @@ class PytreeTest(jtu.JaxTestCase):
     sin = self.expected(1, x) - 1.
     self.assertAllClose(out, jnp.stack([n * sin + 1. for n in range(4)]))
 
-  def test_pickle(self):
-    f, x = self.closure(2), jnp.full(3, .5, 'float32')
-    try:
-      pickled = pickle.dumps(f)
-    except Exception as e:
-      self.skipTest(f"jaxprs cannot be pickled: {e}")
-    g = pickle.loads(pickled)
-    self.assertAllClose(g(x), f(x))
-    self.assertEqual(jax.tree.structure(g), jax.tree.structure(f))
+
+class PickleTest(jtu.JaxTestCase):
+
+  def closure(self, k):
+    a, table = jnp.arange(3.) + k, np.arange(3.)
+    def fun(x, *, n):
+      x = lax.fori_loop(0, 3, lambda _, x: jnp.sin(a * x), x)
+      x = jax.jit(lambda x: jax.nn.silu(x * table) + .5)(x)
+      x = lax.cond(n > 0, jnp.cos, jnp.exp, x)
+      return {"x": jnp.linalg.solve(jnp.eye(3) + jnp.outer(a, a), x) - 2.}
+    return closure_to_pytree(fun, np.ones(3), n=1)
+
+  def assertSame(self, f, g):
+    self.assertEqual(jax.tree.structure(f), jax.tree.structure(g))
+    self.assertEqual(hash(jax.tree.structure(f)), hash(jax.tree.structure(g)))
+    for x, y in zip(*map(jax.tree.leaves, (f, g))):
+      self.assertEqual(core.typeof(x), core.typeof(y))
+      self.assertArraysEqual(x, y)
+
+  def test_loads_what_was_saved(self):
+    f, x = self.closure(1), np.ones(3)
+    data = pickle.dumps(f)
+    g, h = pickle.loads(data), pickle.loads(data)
+    for other in (f, h, self.closure(1)):
+      self.assertSame(g, other)
+    loss = lambda f, x: jnp.sum(f(x, n=2)["x"])
+    run = jax.jit(jax.value_and_grad(loss, (0, 1)))
+    expected = run(f, x)
+    with jtu.count_jit_and_pmap_lowerings() as count:
+      got = run(g, x)
+    self.assertEqual(count(), 0)
+    jax.tree.map(self.assertArraysEqual, got, expected)
+
+  def test_leaves_that_were_replaced(self):
+    f = jax.tree.map(lambda x: 2. * x, self.closure(1))
+    g = pickle.loads(pickle.dumps(f))
+    self.assertSame(f, g)
+    self.assertAllClose(f(np.ones(3), n=0), g(np.ones(3), n=0))
+    nones = jax.tree.map(lambda x: None, f)
+    self.assertIsNone(pickle.loads(pickle.dumps(nones))._consts[0])
+
+  def test_closure_that_outlives_its_function(self):
+    def make():
+      class Scale:
+        a = jnp.full(3, 2.)
+        def __call__(self, x):
+          return self.a * x
+      return closure_to_pytree(Scale(), np.ones(3))
+    g = pickle.loads(pickle.dumps(make()))
+    self.assertAllClose(g(np.ones(3)), np.full(3, 2.), check_dtypes=False)
+
+  def test_other_process(self):
+    f = closure_to_pytree(lambda x: jnp.where(x > 0., x ** 2, 3.), np.ones(3))
+    with tempfile.TemporaryDirectory() as directory:
+      path = os.path.join(directory, "closure")
+      with open(path, "wb") as file:
+        pickle.dump(f, file)
+      run = subprocess.run(
+          [sys.executable, "-c", "import sys, closure_pytree_test as test\n"
+           "test.call_what_was_saved(sys.argv[1])", path],
+          env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+          capture_output=True, text=True)
+    self.assertEqual(run.stdout, "[3. 1. 4.]\n", run.stderr)
+
+  def test_arguments_that_are_closures(self):
+    f = self.closure(1)
+    g = closure_to_pytree(lambda f, x: f(x, n=1), f, np.ones(3))
+    h = pickle.loads(pickle.dumps(g))
+    self.assertAllClose(h(f, np.ones(3)), g(f, np.ones(3)))
+
+  def test_types(self):
+    # A weak type, and dtypes that depend on jax_enable_x64.
+    key = jax.random.key(0)
+    f = closure_to_pytree(
+        lambda x: x * jnp.asarray(2.) + 1.5 + jax.random.uniform(key), 1)
+    g = pickle.loads(pickle.dumps(f))
+    self.assertEqual(jax.eval_shape(f, 1), jax.eval_shape(g, 1))
+    self.assertAllClose(f(1), g(1))
+
+  def test_what_cannot_be_pickled(self):
+    def callback(x):
+      return jax.pure_callback(
+          _sin, jax.ShapeDtypeStruct(x.shape, x.dtype), x)
+    x = np.ones(3)
+    for name, fun in [("custom_jvp_call", jax.nn.relu),
+                      ("custom_jvp_call", lambda x: lax.fori_loop(
+                          0, 3, lambda _, x: jax.nn.relu(x), x)),
+                      ("pure_callback", callback)]:
+      for f in (fun, jax.jit(fun)):
+        f = closure_to_pytree(f, x)
+        with self.assertRaisesRegex(pickle.PicklingError, f"because of {name}"):
+          pickle.dumps(f)
+
+  def test_traced_leaves(self):
+    def fun(a):
+      f = closure_to_pytree(lambda x: a * x, 1.)
+      with self.assertRaises(Exception):
+        pickle.dumps(f)
+      return a
+    jax.jit(fun)(1.)
+
+  def test_other_version(self):
+    data = pickle.dumps(self.closure(1))
+    with mock.patch.object(jax.version, "__version__", "0.0.1"):
+      with self.assertRaisesRegex(pickle.UnpicklingError, "0.0.1"):
+        pickle.loads(data)
+
+  def test_copy(self):
+    f = self.closure(1)
+    for g in (copy.copy(f), copy.deepcopy(f)):
+      self.assertSame(f, g)
+
+def call_what_was_saved(path):
+  with open(path, "rb") as file:
+    f = pickle.load(file)
+  print(np.asarray(f(np.arange(3.))))
+
+def _sin(x):
+  return np.sin(x)
 
 
 if __name__ == '__main__':
