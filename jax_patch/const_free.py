@@ -131,7 +131,8 @@ def trace_inlining(fun: Callable, in_tree: PyTreeDef,
   """Like :func:`trace`, and reaches what jitted functions inside captured.
 
   JAX keeps concrete arrays that a jitted function captured in the program of
-  that function. Where there are some, the program is inlined.
+  that function. Where there are some, the program is inlined, also into the
+  bodies of loops and conditionals.
   """
   code, consts = trace(fun, in_tree, in_avals)
   if not _has_jitted_consts(code.jaxpr):
@@ -143,22 +144,35 @@ def trace_inlining(fun: Callable, in_tree: PyTreeDef,
   inlined.__wrapped__ = fun  # Gives it its name.
   return trace(inlined, in_tree, in_avals)
 
-def _jitted(eqn: core.JaxprEqn):
-  return eqn.params["jaxpr"] if eqn.primitive.name in ("jit", "pjit") else None
+def _bodies(eqn: core.JaxprEqn) -> list[core.Jaxpr]:
+  # The programs in an equation that can be replaced.
+  name, params = eqn.primitive.name, eqn.params
+  if name in ("jit", "pjit") or name == "scan" and not eqn.effects:
+    return [params["jaxpr"]]
+  if eqn.effects:
+    return []
+  if name in ("checkpoint", "remat2") and not params["differentiated"]:
+    return [params["jaxpr"]]
+  if name == "while" and not params["cond_jaxpr"].out_avals[0].shape:
+    return [params["cond_jaxpr"], params["body_jaxpr"]]
+  if name == "cond" and not params.get("branches_platforms"):
+    return list(params["branches"])
+  return []
 
 def _has_jitted_consts(jaxpr: core.Jaxpr) -> bool:
-  return any(inner.consts or _has_jitted_consts(inner)
-             for inner in map(_jitted, jaxpr.eqns) if inner is not None)
+  return any(getattr(body, "consts", ()) or _has_jitted_consts(body)
+             for eqn in jaxpr.eqns for body in _bodies(eqn))
 
 def _eval_inlining(jaxpr: core.Jaxpr, args: Sequence[Any]) -> list[Any]:
-  consts = getattr(jaxpr, "consts", ())
+  consts = getattr(jaxpr, "consts", None) or ()
   jaxpr = getattr(jaxpr, "jaxpr", jaxpr)
   env = dict(zip([*jaxpr.constvars, *jaxpr.invars], [*consts, *args]))
   read = lambda a: a.val if isinstance(a, core.Literal) else env[a]
   for eqn in jaxpr.eqns:
-    inner = _jitted(eqn)
-    if inner is not None and (inner.consts or _has_jitted_consts(inner)):
-      outs = _eval_inlining(inner, map(read, eqn.invars))
+    if any(getattr(body, "consts", ()) or _has_jitted_consts(body)
+           for body in _bodies(eqn)):
+      with eqn.ctx.manager:
+        outs = _eval_body_inlining(eqn, map(read, eqn.invars))
     else:
       invars = list(dict.fromkeys(
           a for a in eqn.invars if not isinstance(a, core.Literal)))
@@ -169,6 +183,44 @@ def _eval_inlining(jaxpr: core.Jaxpr, args: Sequence[Any]) -> list[Any]:
           (), *map(read, invars))
     env.update(zip(eqn.outvars, outs))
   return map(read, jaxpr.outvars)
+
+def _eval_body_inlining(eqn: core.JaxprEqn, args: list[Any]) -> list[Any]:
+  # What traces these bodies makes what they capture an operand.
+  from jax._src.ad_checkpoint import checkpoint
+  from jax._src.lax import control_flow
+  name, params = eqn.primitive.name, eqn.params
+  if name == "scan":
+    # Along what a body consumes and produces there is one more axis outside.
+    rank = lambda aval: len(getattr(aval, "shape", ()))
+    num_xs, num_ys = [
+        sum(rank(v.aval) > rank(aval) for v, aval in zip(outer, inner))
+        for outer, inner in [(eqn.invars, params["jaxpr"].in_avals),
+                             (eqn.outvars, params["jaxpr"].out_avals)]]
+    num_carry = len(eqn.outvars) - num_ys
+    consts, init, xs = split_list(
+        args, [len(args) - num_xs - num_carry, num_carry])
+    def body(carry, x):
+      outs = _eval_inlining(params["jaxpr"], [*consts, *carry, *x])
+      return tuple(split_list(outs, [len(carry)]))
+    options = {k: params[k] for k in (
+        "length", "reverse", "unroll", "_split_transpose") if k in params}
+    carry, ys = control_flow.scan(body, init, xs, **options)
+    return [*carry, *ys]
+  if name == "while":
+    cond_consts, body_consts, init = split_list(
+        args, [params["cond_nconsts"], params["body_nconsts"]])
+    return control_flow.while_loop(
+        lambda s: _eval_inlining(params["cond_jaxpr"], [*cond_consts, *s])[0],
+        lambda s: _eval_inlining(params["body_jaxpr"], [*body_consts, *s]),
+        init)
+  if name == "cond":
+    branches = [functools.partial(_eval_inlining, b) for b in _bodies(eqn)]
+    return control_flow.switch(args[0], branches, args[1:])
+  evaluate = functools.partial(_eval_inlining, params["jaxpr"])
+  if name in ("checkpoint", "remat2"):
+    evaluate = checkpoint(evaluate, prevent_cse=params["prevent_cse"],
+                          policy=params["policy"])
+  return evaluate(args)
 
 # What was traced, for each function that compares by identity.
 _traced: weakref.WeakKeyDictionary[Callable, dict] = (

@@ -200,9 +200,9 @@ def closure_to_pytree(fun: Callable, *example_args, **example_kwargs
 
   Returns:
     A callable pytree that computes ``fun`` at arguments of the example types. A
-    cotangent of it is a pytree of the same form. It can be pickled and loaded by
-    the same version of JAX, unless ``fun`` contains rules of custom derivatives
-    or calls back into Python.
+    cotangent of it is a pytree of the same form. It can be pickled, and loaded
+    by the same version of JAX, unless ``fun`` contains rules of custom
+    derivatives or calls back into Python.
 
   Raises:
     TypeError: If a leaf of the example arguments is not a valid JAX type, or

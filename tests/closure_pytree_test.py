@@ -108,6 +108,63 @@ class PytreeTest(jtu.JaxTestCase):
       shapes = sorted(x.shape for x in jax.tree.leaves(f))
       self.assertEqual(shapes, [(3,), (3,), (300,)])
 
+  @parameterized.product(
+      kind=["scan", "fori", "while", "cond", "switch", "nested", "remat",
+            "vmap", "vmap_of_while", "vmap_of_cond"], n=[3, 100])
+  def test_captured_by_jitted_functions_in_bodies(self, kind, n):
+    # JAX leaves what these capture in their programs.
+    def make(a, wrap=jax.jit):
+      f = wrap(lambda x: jnp.sin(x * a))
+      loop = lambda x: lax.while_loop(
+          lambda s: s[0] + 0. * f(s[1])[0] < 2.,
+          lambda s: (s[0] + 1., f(s[1])), (1. * x[0], x))[1]
+      cond = lambda x: lax.cond(x[0] > .5, f, lambda x: x + 1., x)
+      def scan(x):
+        carry, ys = lax.scan(lambda c, x: (f(c), (x * f(c), c[0])), x,
+                             jnp.arange(3., dtype=x.dtype), reverse=True)
+        return carry + jnp.sum(ys[0], 0) + ys[1][0]
+      return {
+          "scan": scan, "while": loop, "cond": cond,
+          "fori": lambda x: lax.fori_loop(0, 2, lambda _, x: f(x), x),
+          "switch": lambda x: lax.switch(
+              jnp.int32(x[0]), [f, jnp.cos, wrap(lambda x: x + a)], x),
+          "nested": lambda x: wrap(lambda x: lax.scan(
+              lambda x, _: (cond(x), None), x, length=2)[0])(x),
+          "remat": lambda x: jax.checkpoint(f)(x),
+          "vmap": lambda x: jax.vmap(scan)(jnp.stack([x, 2. * x])).sum(0),
+          "vmap_of_while": lambda x: jax.vmap(loop)(
+              jnp.stack([x, 2. * x])).sum(0),
+          "vmap_of_cond": lambda x: jax.vmap(cond)(
+              jnp.stack([x, 2. * x])).sum(0)}[kind]
+
+    x = jnp.full(n, .3, 'float32')
+    values = [jnp.linspace(.5, k, n, dtype='float32') for k in (1., 2., 3.)]
+    def loss(f, x):
+      return jnp.sum(f(x) ** 2)
+    has_reverse = kind not in ("while", "vmap_of_while")
+    run = jax.jit(jax.value_and_grad(loss, (0, 1)) if has_reverse else loss)
+    closures = [closure_to_pytree(make(a), x) for a in values]
+    if kind == "vmap_of_while":  # Of a batched condition nothing is hoisted.
+      self.assertEmpty(jax.tree.leaves(closures[0]))
+    else:
+      self.assertLen({jax.tree.structure(f) for f in closures}, 1)
+      arrays = [c for c in jax.tree.leaves(closures[0]) if c.shape == (n,)]
+      self.assertLen(arrays, 1)
+      run(closures[0], x)
+      with jtu.count_jit_and_pmap_lowerings() as count:
+        for f in closures:
+          run(f, x)
+      self.assertEqual(count(), 0)
+    for f, a in zip(closures, values):
+      direct = lambda a, x: loss(make(a, lambda f: f), x)
+      got = run(f, x)
+      if has_reverse:
+        value, (f_bar, x_bar) = got
+        f_bar = [c for c in jax.tree.leaves(f_bar) if c.shape == (n,)]
+        got = value, (*f_bar, x_bar)
+        direct = jax.value_and_grad(direct, (0, 1))
+      self.assertAllClose(got, direct(a, x), rtol=1e-4)
+
   def test_leaves_of_a_callable_object(self):
     class Model:
       def __init__(self, a):
