@@ -32,7 +32,6 @@ import numpy as np
 
 from jax._src import core
 from jax._src import linear_util as lu
-from jax._src import literals
 from jax._src.array import ArrayImpl
 from jax._src.basearray import Array
 from jax._src import util
@@ -117,7 +116,9 @@ def array_key(x: Any, max_host_bytes: float = math.inf) -> Hashable:
   if isinstance(x, ArrayImpl) and x.nbytes <= _SMALL and (
       x.is_fully_addressable and not x.is_deleted()):
     return x.aval, x.sharding, x.committed, np.asarray(x).tobytes()
-  if isinstance(x, (np.ndarray, np.generic, literals.TypedNdArray)):
+  if isinstance(x, Array):
+    return "opaque", id(x)
+  if _is_array(x):
     x = np.asarray(x)
     if x.nbytes > max_host_bytes or x.dtype.hasobject:
       return object()
@@ -125,7 +126,7 @@ def array_key(x: Any, max_host_bytes: float = math.inf) -> Hashable:
     if x.nbytes > _SMALL:
       value = hashlib.sha256(value).digest()
     return x.dtype, x.shape, value
-  return ("opaque", id(x)) if isinstance(x, Array) else object()
+  return object()
 
 _SMALL = 256  # bytes
 
@@ -139,7 +140,11 @@ def _literal_key(literal):
 # Types with an equality that is exact and that mixes with no other type's.
 _EXACT = {str, bytes, type(None), types.CodeType, type(Ellipsis)}
 
-_ARRAYS = (Array, np.ndarray, np.generic, literals.TypedNdArray)
+def _is_array(x):
+  # Of JAX, of NumPy, or of what JAX makes of these. No reference is.
+  return isinstance(x, (Array, np.ndarray, np.generic)) or (
+      hasattr(x, "dtype") and core.valid_jaxtype(x) and
+      isinstance(core.typeof(x), core.ShapedArray))
 
 # State of a trace and names, on which results do not depend.
 _IGNORED = (lu.Store, lu.EqualStore, core.Trace, core.DebugInfo)
@@ -156,14 +161,14 @@ def _key(x: Any, leaf_key: Callable = array_key, parents: tuple = ()
   if t is float or t is complex:
     return t, struct.pack("dd", x.real, x.imag)
   if t is tuple or t is list or isinstance(x, tuple) and (
-      hasattr(x, "_fields") and not hasattr(x, "__dict__")):
+      hasattr(x, "_fields") and not getattr(x, "__dict__", None)):
     return t, *[_key(y, leaf_key, parents) for y in x]
   if t is dict:
     return t, *[(_key(k, leaf_key, parents), _key(v, leaf_key, parents))
                 for k, v in x.items()]
   if hasattr(x, "eqns"):
     return jaxpr_key(x, leaf_key)
-  if isinstance(x, _ARRAYS):
+  if _is_array(x):
     return leaf_key(x)
   if isinstance(x, _IGNORED):
     return t
@@ -179,6 +184,9 @@ def _key(x: Any, leaf_key: Callable = array_key, parents: tuple = ()
     return _function_key(x, leaf_key, parents)
   if key := named_global(x):
     return key
+  if _is_hi_primitive(t):
+    state = {k: v for k, v in vars(x).items() if k != "effects"}
+    return t, _key(state, leaf_key, parents), x.effects
   if t.__module__.startswith(("jax.", "jaxlib.", "numpy.")) and (
       t.__module__ != "jax._src.callback" and not hasattr(x, "__wrapped__")):
     # These types compare as JAX's own caches need it.
@@ -190,6 +198,11 @@ def _key(x: Any, leaf_key: Callable = array_key, parents: tuple = ()
   # Types of users may have any kind of equality, and their objects may change.
   # A callback has effects on what it captured, whatever that is worth.
   return leaf_key(None)
+
+def _is_hi_primitive(t: type) -> bool:
+  # One of JAX's own, which does what its class says with what it was given.
+  return constant_name(t) is not None and any(
+      constant_name(c) == ("jax._src.hijax", "HiPrim") for c in t.__mro__)
 
 _FUNCTIONS = (lu.WrappedFun, types.FunctionType, types.MethodType,
               functools.partial)
