@@ -37,7 +37,7 @@ import warnings
 # JAX is imported by the functions and not here, so that a program may import
 # this package before it sets the environment variables that JAX reads.
 
-TESTED_JAX = ">=0.10.2,<0.13"
+TESTED_JAX = ">=0.8.3,<0.13"
 
 _UPSTREAM = {
     "jax_patch.custom_derivatives": "jax._src.custom_derivatives",

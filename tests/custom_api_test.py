@@ -24,6 +24,7 @@ import jax
 import apply_patch  # noqa: F401
 import jax.numpy as jnp
 from jax import lax
+from jax._src import config
 from jax._src import test_util as jtu
 
 jax.config.parse_flags_with_absl()
@@ -363,11 +364,11 @@ class CustomVJPTest(jtu.JaxTestCase):
         converted(jnp.ones(6, 'float32'), {"k": 1.}, *aux)
       return 0.
 
-    with jax.enable_x64(False):
+    with config.enable_x64(False):
       f(1., 2.)
 
   def test_closure_convert_other_types_that_fun_refuses(self):
-    with jax.enable_x64(False):
+    with config.enable_x64(False):
       converted, _ = jax.closure_convert(
           lambda z, *, k: k["a"] * jnp.arange(3.) * z, 1., k={"a": jnp.ones(3)})
       with self.assertRaisesRegex(

@@ -24,6 +24,7 @@ from absl.testing import absltest
 import jax
 import apply_patch  # noqa: F401
 import jax.numpy as jnp
+from jax._src import config
 from jax._src import test_util as jtu
 
 from jax_patch import custom_derivatives
@@ -61,7 +62,7 @@ class DocstringTest(jtu.JaxTestCase):
                         check_dtypes=False, rtol=1e-4)
 
   def test_doctests(self):
-    with jax.enable_x64(False):
+    with config.enable_x64(False):
       failed, attempted = doctest.testmod(custom_derivatives)
     self.assertEqual(failed, 0)
     self.assertGreater(attempted, 6)

@@ -22,6 +22,7 @@ import jax
 import apply_patch  # noqa: F401
 import jax.numpy as jnp
 from jax import lax
+from jax._src import config
 from jax._src import test_util as jtu
 from jax.experimental import sparse
 from jax.experimental.ode import odeint
@@ -239,7 +240,7 @@ class ODETest(jtu.JaxTestCase):
     self.assertAllClose(grads, (jnp.ones(2), 0.), check_dtypes=False)
 
   def test_state_of_more_precision_than_time(self):
-    with jax.enable_x64(True), jax.numpy_dtype_promotion('standard'):
+    with config.enable_x64(True), jax.numpy_dtype_promotion('standard'):
       ys = odeint(lambda y, t: -y, jnp.ones((), 'float64'),
                   jnp.array([0., 1.], 'float32'))
     self.assertAllClose(ys[-1], np.exp(-1.), check_dtypes=False, rtol=1e-6)

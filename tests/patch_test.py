@@ -300,7 +300,7 @@ class RefusalTest(PatchTestCase):
 
 class VersionTest(PatchTestCase):
 
-  @parameterized.parameters("0.9.1", "0.13.0", "0.13.0.dev20260801+abc", "1.0")
+  @parameterized.parameters("0.7.2", "0.13.0", "0.13.0.dev20260801+abc", "1.0")
   def test_untested_version_warns(self, version):
     with mock.patch.object(jax, "__version__", version):
       with self.assertWarnsRegex(UserWarning, f"but this is jax {version[:4]}"):
@@ -309,7 +309,8 @@ class VersionTest(PatchTestCase):
       self.assertFalse(jax_patch.status().tested)
       jax_patch.apply()  # says it once
 
-  @parameterized.parameters("0.10.2", "0.11.0", "0.12.0.1", "0.12.9.dev1+g0")
+  @parameterized.parameters("0.8.3", "0.10.2", "0.11.0", "0.12.0.1",
+                            "0.12.9.dev1+g0")
   def test_tested_version_does_not(self, version):
     with mock.patch.object(jax, "__version__", version):
       with warnings.catch_warnings():

@@ -47,7 +47,9 @@ class Import:
     # `import a.b` binds `a`, as `import a` does.
     root = self.attr.partition(".")[0]
     is_root = self.module is None and self.name == root
-    return self.module, root if is_root else self.attr
+    # `typing` has other names for what is in `collections.abc`.
+    module = "typing" if self.module == "collections.abc" else self.module
+    return module, root if is_root else self.attr
 
 
 def imports_of(text: str) -> dict[str, Import]:

@@ -13,7 +13,6 @@
 # limitations under the License.
 
 from collections.abc import Callable
-from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -73,7 +72,7 @@ def odeint(func, y0, t, *args, rtol=1.4e-8, atol=1.4e-8, mxstep=jnp.inf,
   """
   for name, tree in ("y0", y0), ("args", args):
     for path, x in tree_leaves_with_path(tree):
-      if not core.valid_jaxtype(x):
+      if not (isinstance(x, core.Tracer) or core.valid_jaxtype(x)):
         raise TypeError(f"The contents of odeint {name} must be arrays or "
                         f"scalars, but got {x} for {name}{keystr(path)}.")
       if name == "y0" and not jnp.issubdtype(core.typeof(x).dtype, jnp.inexact):
@@ -134,7 +133,7 @@ def _rows(x):
     return [x.update(shape=x.shape[1:])] * x.shape[0]
   return x
 
-@partial(jax.jit, static_argnums=(0, 1, 2, 3, 4))
+@jax.jit(static_argnums=(0, 1, 2, 3, 4))
 @jax.default_matmul_precision("highest")
 def _odeint_wrapper(func: Callable, rtol, atol, mxstep, hmax, y0, ts, *args):
   y0, unravel = ravel_pytree(y0)

@@ -180,7 +180,8 @@ class CustomVJPTest(jtu.JaxTestCase):
       __hash__ = None
       def __call__(self, x):
         return 2. * x
-    for f in (Unhashable(), partial(jnp.multiply, 2.), jax.jit(lambda x: 2 * x)):
+    for f in (Unhashable(), partial(jnp.multiply, 2.),
+              jax.jit(lambda x: 2 * x)):
       converted, aux = jax.closure_convert(f, 1.)
       self.assertAllClose(converted(3., *aux), 6., check_dtypes=False)
 

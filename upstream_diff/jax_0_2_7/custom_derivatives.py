@@ -130,7 +130,8 @@ def _call_converted(jaxpr, kept, is_traced, in_tree, in_avals, out_tree):
     args, hoisted = args_hoisted[:num_args], args_hoisted[num_args:]
     flat_args, in_tree2 = tree_flatten((args, kwargs))
     avals = [raise_to_shaped(core.get_aval(x)) for x in flat_args]
-    types, expected = ([(a.shape, a.dtype) for a in s] for s in (avals, in_avals))
+    types = [(a.shape, a.dtype) for a in avals]
+    expected = [(a.shape, a.dtype) for a in in_avals]
     if num_args < 0 or in_tree != in_tree2 or types != expected:
       raise TypeError(
           "The inputs to the closure produced by closure_convert do not match "

@@ -1,0 +1,185 @@
+# Copyright 2026 The JAX Authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     https://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Every JAX that the patch is for, each in an environment of its own.
+
+  nox -f .ci/noxfile.py                      # all of them
+  nox -f .ci/noxfile.py -s "versions(jax='0.8.3')" -- full
+  nox -f .ci/noxfile.py -s premerge -- UPSTREAM_TREE
+  nox -f .ci/noxfile.py -l
+
+A session runs the tests, the examples and the check of the diff, and writes its
+row in ``docs/versions.csv``, from which ``docs/versions.md`` is made. With
+``full``, the long suites run too, which are stacks of transformations.
+"""
+
+import collections
+import csv
+import glob
+import os
+import pathlib
+import xml.etree.ElementTree
+
+import nox
+
+nox.needs_version = ">=2024.4.15"
+nox.options.error_on_missing_interpreters = True
+nox.options.stop_on_first_error = False
+
+# The last release of each minor version, on a Python that it supports.
+VERSIONS = {"0.8.3": "3.11", "0.9.2": "3.11", "0.10.2": "3.11",
+            "0.11.2": "3.13", "0.12.0.1": "3.13"}
+LONG_SUITES = ("closure_composition_test.py", "closure_random_test.py")
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+COLUMNS = ("jax", "python", "suites", "passed", "failed", "skipped",
+           "examples", "diff applies", "diff check")
+
+# Pythons that pyenv has installed are found without being the global one.
+os.environ["PATH"] = os.pathsep.join([os.environ["PATH"], *sorted(glob.glob(
+    f"{os.environ.get('PYENV_ROOT', os.path.expanduser('~/.pyenv'))}"
+    "/versions/*/bin"))])
+
+
+@nox.session
+@nox.parametrize(
+    "python,jax", [nox.param(python, jax, id=f"jax='{jax}'")
+                   for jax, python in VERSIONS.items()])
+def versions(session, jax):
+  """Tests, examples and the check of the diff on one release of JAX."""
+  session.chdir(ROOT)
+  session.install(".[test]", f"jax=={jax}", f"jaxlib=={jax}")
+  full = "full" in session.posargs
+  report = pathlib.Path(session.create_tmp(), "report.xml")
+  fewer = [] if full else [f"--ignore=tests/{f}" for f in LONG_SUITES]
+  ok = [_succeeds(session, "python", "-m", "pytest", "-q", "-n", "auto",
+                  f"--junitxml={report}", *fewer)]
+  counts = _counts(report)
+  examples = [_succeeds(session, "python", "-m", "jax_patch", example)
+              for example in sorted(glob.glob("docs/examples/*.py"))]
+  diff = os.path.join(session.create_tmp(), "patch.diff")
+  applies = _succeeds(session, "python", "-m", "upstream_diff", "-o", diff)
+  check = _succeeds(session, "python", "-m", "upstream_diff", "--check",
+                    *([] if full else ["--quick"]))
+  _record({
+      "jax": jax, "python": session.python,
+      "suites": "all" if full else "all but the stacks",
+      **counts, "examples": f"{sum(examples)} of {len(examples)}",
+      "diff applies": applies, "diff check": check})
+  if not all([*ok, *examples, applies, check]):
+    session.error(f"jax {jax}, Python {session.python}: not as it should be")
+
+
+@nox.session(python="3.9")
+def premerge(session):
+  """The patch for jax 0.2.7: red without it, green with it."""
+  session.chdir(ROOT)
+  session.install(
+      "jaxlib==0.4.13", "numpy==1.21.6", "scipy==1.7.3", "ml_dtypes==0.2.0",
+      "opt_einsum==3.3.0", "absl-py", "pytest")
+  tmp = pathlib.Path(session.create_tmp())
+  trees = [pathlib.Path(arg).resolve() for arg in session.posargs]
+  if not trees:
+    session.run("python", "-m", "pip", "download", "-q", "--no-deps",
+                "--no-binary=jax", "jax==0.2.7", "-d", str(tmp))
+    session.run("tar", "xzf", str(tmp / "jax-0.2.7.tar.gz"), "-C", str(tmp),
+                external=True)
+    trees = [tmp / "jax-0.2.7"]
+  tree, = trees
+  diff, patched = tmp / "patch.diff", tmp / "patched"
+  # The tool needs a newer Python than that JAX does.
+  session.run("python3.11", "-m", "upstream_diff", "--upstream", str(tree),
+              "-o", str(diff), external=True)
+  session.run("rm", "-rf", str(patched), external=True)
+  session.run("cp", "-r", str(tree), str(patched), external=True)
+  with session.chdir(patched):
+    session.run("git", "apply", "--whitespace=error-all", str(diff),
+                external=True, env={"GIT_CEILING_DIRECTORIES": str(tmp)})
+
+  mirror = ROOT / "upstream_diff" / "jax_0_2_7"
+  suites = [str(mirror / f"{name}_test.py") for name in ("api", "ode")]
+  def passes(tree, *tests):
+    report = tmp / "report.xml"
+    env = {"PYTHONPATH": os.pathsep.join([str(mirror), str(tree)])}
+    done = _succeeds(
+        session, "python", "-m", "pytest", "-q", "--tb=no", "-p", "jaxlib_shim",
+        "-c", os.devnull, f"--rootdir={tmp}", f"--junitxml={report}", *tests,
+        env=env)
+    return done, _counts(report)
+  red, before = passes(tree, *suites)
+  green, after = passes(patched, *suites)
+  _record({"jax": "0.2.7", "python": session.python, "suites": "its own",
+           **after, "examples": "", "diff applies": True,
+           "diff check": f"{before['failed']} failed before"})
+  if red or not green:
+    session.error("the suite is to fail without the patch, and to pass with it")
+  if (patched / "tests").is_dir():
+    # Upstream's own, with the new ones in them. Those that need kernels of
+    # linear algebra cannot pass, before or after.
+    session.chdir(patched / "tests")
+    own = [patched / "tests" / f"{name}_test.py" for name in ("api", "ode")]
+    _, counts = passes(patched, *map(str, own), "-k",
+                       "CustomJVPTest or CustomVJPTest or ODETest")
+    session.log(f"upstream's own tests: {counts}")
+
+
+@nox.session(python=False)
+def table(session):
+  """Makes docs/versions.md of the rows that were written."""
+  _write_table()
+
+
+def _succeeds(session, *command, **kwargs):
+  try:
+    session.run(*command, **kwargs)
+  except nox.command.CommandFailed:
+    return False
+  return True
+
+
+def _counts(report):
+  kinds = collections.Counter(passed=0, failed=0, skipped=0)
+  if report.exists():
+    for case in xml.etree.ElementTree.parse(report).iter("testcase"):
+      tags = {child.tag for child in case}
+      kinds["failed" if tags & {"failure", "error"} else
+            "skipped" if "skipped" in tags else "passed"] += 1
+  return kinds
+
+
+def _record(row):
+  file = ROOT / "docs" / "versions.csv"
+  rows = {}
+  if file.exists():
+    with file.open(newline="") as f:
+      rows = {r["jax"]: r for r in csv.DictReader(f)}
+  yes = {True: "yes", False: "NO"}
+  rows[row["jax"]] = {k: yes.get(v, v) if isinstance(v, bool) else v
+                      for k, v in row.items()}
+  with file.open("w", newline="") as f:
+    writer = csv.DictWriter(f, COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(sorted(
+        rows.values(), key=lambda r: [*map(int, r["jax"].split("."))]))
+  _write_table()
+
+
+def _write_table():
+  with (ROOT / "docs" / "versions.csv").open(newline="") as f:
+    rows = [list(COLUMNS), ["---"] * len(COLUMNS),
+            *[[r[c] for c in COLUMNS] for r in csv.DictReader(f)]]
+  lines = ["| " + " | ".join(map(str, row)) + " |" for row in rows]
+  intro = (ROOT / ".ci" / "versions_intro.md").read_text()
+  (ROOT / "docs" / "versions.md").write_text(
+      intro + "\n" + "\n".join(lines) + "\n")
