@@ -29,6 +29,7 @@ import csv
 import glob
 import os
 import pathlib
+import sys
 import xml.etree.ElementTree
 
 import nox
@@ -61,14 +62,14 @@ def versions(session, jax):
   session.chdir(ROOT)
   session.install(".[test]", f"jax=={jax}", f"jaxlib=={jax}")
   full = "full" in session.posargs
-  report = pathlib.Path(session.create_tmp(), "report.xml")
+  report = pathlib.Path(session.create_tmp()).resolve() / "report.xml"
   fewer = [] if full else [f"--ignore=tests/{f}" for f in LONG_SUITES]
   ok = [_succeeds(session, "python", "-m", "pytest", "-q", "-n", "auto",
                   f"--junitxml={report}", *fewer)]
   counts = _counts(report)
   examples = [_succeeds(session, "python", "-m", "jax_patch", example)
               for example in sorted(glob.glob("docs/examples/*.py"))]
-  diff = os.path.join(session.create_tmp(), "patch.diff")
+  diff = str(report.with_name("patch.diff"))
   applies = _succeeds(session, "python", "-m", "upstream_diff", "-o", diff)
   check = _succeeds(session, "python", "-m", "upstream_diff", "--check",
                     *([] if full else ["--quick"]))
@@ -88,7 +89,7 @@ def premerge(session):
   session.install(
       "jaxlib==0.4.13", "numpy==1.21.6", "scipy==1.7.3", "ml_dtypes==0.2.0",
       "opt_einsum==3.3.0", "absl-py", "pytest")
-  tmp = pathlib.Path(session.create_tmp())
+  tmp = pathlib.Path(session.create_tmp()).resolve()
   trees = [pathlib.Path(arg).resolve() for arg in session.posargs]
   if not trees:
     session.run("python", "-m", "pip", "download", "-q", "--no-deps",
@@ -99,7 +100,7 @@ def premerge(session):
   tree, = trees
   diff, patched = tmp / "patch.diff", tmp / "patched"
   # The tool needs a newer Python than that JAX does.
-  session.run("python3.11", "-m", "upstream_diff", "--upstream", str(tree),
+  session.run(sys.executable, "-m", "upstream_diff", "--upstream", str(tree),
               "-o", str(diff), external=True)
   session.run("rm", "-rf", str(patched), external=True)
   session.run("cp", "-r", str(tree), str(patched), external=True)
