@@ -18,6 +18,7 @@ from absl.testing import absltest, parameterized
 import functools
 import gc
 import math
+import pickle
 import weakref
 
 import numpy as np
@@ -240,6 +241,59 @@ class TraceBySourceTest(jtu.JaxTestCase):
       treedefs.add(jax.tree.structure(f))
     self.assertLen(treedefs, 3)  # Two misses, and then one for all.
     self.assertEqual(jax.tree.leaves(f), [5.])
+
+  def test_changing_attributes_that_are_python_floats(self):
+    class Model:
+      def __init__(self, c, n):
+        self.c, self.n = c, n
+      def __call__(self, x):
+        return self.c * x ** 2. - jnp.sin(self.c + 1.) * self.n + 2.
+      def method(self, x):
+        return jnp.where(x > 0., self(x), self.c)
+
+    for make in (Model, lambda c, n: Model(c, n).method,
+                 lambda c, n: (lambda m: lambda x: m(x) / 3.)(Model(c, n))):
+      treedefs = []
+      for i, c in enumerate((1., 2., 3., -4., 0., -0.)):
+        f = closure_to_pytree(make(c, 2 + i % 2), 3.)
+        self.assertAllClose(f(3.), make(c, 2 + i % 2)(3.), rtol=1e-6)
+        self.assertEqual(jax.eval_shape(f, 3.), jax.eval_shape(make(c, 2), 3.))
+        self.assertEqual(jax.tree.structure(pickle.loads(pickle.dumps(f))),
+                         jax.tree.structure(f))
+        treedefs.append(jax.tree.structure(f))
+      self.assertLen(set(treedefs[:2]), 2)
+      self.assertLen(set(treedefs[3:]), 1)
+
+  def test_odeint_over_an_object_with_python_floats(self):
+    class Decay:
+      def __init__(self, k):
+        self.k = k
+      def __call__(self, y, t):
+        return -self.k * y
+
+    lowered = []
+    for k in (.5, .6, .7, .8, .9, 1.):
+      with jtu.count_jit_and_pmap_lowerings() as count:
+        ans = odeint(Decay(k), jnp.ones(()), jnp.array([0., 1.]))[-1]
+        lowered.append(count())
+      self.assertAllClose(ans, np.exp(-k), check_dtypes=False, rtol=1e-5)
+    self.assertEqual(lowered[3:], [0, 0, 0])
+
+  def test_floats_in_the_program_of_a_fresh_rule(self):
+    # A rule stays that of its own function.
+    class Model:
+      def __init__(self, c, d):
+        self.c, self.cell = c, d
+      def __call__(self, x):
+        f = jax.custom_jvp(lambda x: x)
+        f.defjvp(lambda p, t: (f(*p), self.cell[0] * t[0]))
+        return self.c * f(x)
+
+    cells = [[1.], [1.], [1.], [1.], [1.]]
+    for k, cell in enumerate(cells):
+      f = closure_to_pytree(Model(k + .5, cell), 1.)
+      cell[0] = 2.
+      self.assertAllClose(jax.grad(f)(3.), 2. * (k + .5), check_dtypes=False)
 
   def test_python_floats_that_cannot_be_arguments(self):
     make = lambda c: lambda x: x * c if c > 0 else x - c
