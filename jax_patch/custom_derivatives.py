@@ -233,6 +233,9 @@ class _ClosurePytree:
     self._consts = list(consts)
 
   def tree_flatten(self):
+    # Treedefs hash without this, and are compared when something that the rules
+    # of custom derivatives refer to may have changed.
+    hash(self._code)
     return self._consts, self._code
 
   @classmethod

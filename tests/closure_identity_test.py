@@ -27,11 +27,14 @@ import jax.numpy as jnp
 from jax import lax
 from jax._src import test_util as jtu
 from jax.custom_derivatives import closure_to_pytree
+from jax.experimental.ode import odeint
 
 from ingredients import CLOSURES
 import random_programs as programs
 
 jax.config.parse_flags_with_absl()
+
+_changing = 0.
 
 NUM_PAIRS = int(os.environ.get('NUM_RANDOM_PROGRAMS', 2000))
 
@@ -172,6 +175,57 @@ class SoundnessTest(jtu.JaxTestCase):
         f = closure_to_pytree(rule(), x)
         _, out = jax.jvp(jax.jit(lambda x: f(x)), (x,), (x,))
       self.assertAllClose(out, k * x, check_dtypes=False)
+
+  @parameterized.parameters(
+      *itertools.product(
+          ["jvp", "vjp", None], ["global", "attribute", "list", "dict",
+                                 "class", "default", "method"],
+          ["pytree", "static"]),
+      ("vjp", "global", "odeint"), (None, "attribute", "odeint"))
+  def test_what_changes_between_closures(self, rule, what, how):
+    # In the rule of a custom derivative, or in the function itself.
+    class Scale:
+      k = 0.
+      def get(self):
+        return self.k
+    scale, box, table = Scale(), [0.], {"k": 0.}
+    def default(k=0.):
+      return k
+    read = {"global": lambda: _changing, "attribute": lambda: scale.k,
+            "list": lambda: box[0], "dict": lambda: table["k"],
+            "class": lambda: Scale.k, "default": lambda: default(),
+            "method": scale.get}[what]
+    def change(k):
+      global _changing
+      _changing = scale.k = box[0] = table["k"] = Scale.k = k
+      default.__defaults__ = (k,)
+
+    def make():
+      if rule is None:
+        return lambda x: read() * x
+      if rule == "jvp":
+        f = jax.custom_jvp(lambda x: 1. * x)
+        f.defjvp(lambda p, t: (f(*p), read() * t[0]))
+      else:
+        f = jax.custom_vjp(lambda x: 1. * x)
+        f.defvjp(lambda x: (f(x), None), lambda _, g: (read() * g,))
+      return f
+
+    call = jax.jit(lambda f, x: f(x))
+    static_call = jax.jit(lambda f, x: f(x), static_argnums=0)
+    for k in (2., 3., 4., 5., 2.):
+      change(k)
+      fun = make()
+      if how == "pytree":
+        got = jax.grad(lambda x: call(closure_to_pytree(fun, 1.), x))(1.)
+      elif how == "static":
+        got = jax.grad(lambda x: static_call(
+            jax.closure_convert(fun, 1.)[0], x))(1.)
+      else:  # d/dy of y + t * fun(y), up to the square of t
+        got = (jax.grad(lambda y: odeint(
+            lambda y, t: fun(y), y, jnp.array([0., .01]))[-1])(1.) - 1.) / .01
+      self.assertAllClose(got, k, check_dtypes=False,
+                          rtol=.05 if how == "odeint" else 1e-6)
 
   def test_callbacks_differ(self):
     # They may have state, or count their calls.
