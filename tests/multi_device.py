@@ -16,8 +16,8 @@
 
 This is run by ``multi_device_test.py``, in processes of its own, as the number
 of devices cannot be changed later. What a solver makes of a closure, its value,
-its gradient and the shardings of both, has to be what it makes of arguments that
-are threaded by hand.
+its gradient and the shardings of both, has to be what it makes of arguments
+that are threaded by hand.
 """
 
 import os

@@ -20,282 +20,19 @@ import re
 import subprocess
 import sys
 import tempfile
-import textwrap
 
 from absl.testing import absltest, parameterized
 
 import jax
 from jax._src import test_util as jtu
 
+import small_tree
 from upstream_diff import __main__ as command
-from upstream_diff import imports
-from upstream_diff import merge
 from upstream_diff import patch
 from upstream_diff.base import Base, BaseError
 from upstream_diff.diff import apply_to, mail, unified_diff
 
 jax.config.parse_flags_with_absl()
-
-
-_CUSTOM_DERIVATIVES = '''\
-# Copyright
-
-from collections.abc import Callable
-from typing import Any
-
-from jax._src import core
-from jax._src.api_util import debug_info
-from jax._src.tree_util import tree_flatten, tree_map
-from jax._src.util import cache, safe_map, safe_zip
-
-map = safe_map
-zip = safe_zip
-
-class custom_vjp:
-  """Stays   as it is."""
-
-  x = tree_map ; y = 1
-
-### Closures
-
-# What is said here goes with what is replaced.
-def closure_convert(fun: Callable, *example_args) -> tuple[Callable, list[Any]]:
-  """Old."""
-  _, in_tree = tree_flatten(example_args)
-  return _closure_convert_for_avals(fun, in_tree, debug_info)
-
-def _maybe_perturbed(x: Any) -> bool:
-  return isinstance(x, core.Tracer)
-
-@cache()
-def _closure_convert_for_avals(fun, in_tree, debug):
-  return fun, split(_maybe_perturbed, in_tree)
-
-def split(choice, lst):
-  return [choice(x) for x in lst]
-
-
-### After
-
-def linear_call(fun):
-  return fun
-'''
-
-_ODE = '''\
-import operator as op
-from functools import partial
-
-import jax
-import jax.numpy as jnp
-from jax._src import core
-from jax import custom_derivatives
-from jax import lax
-from jax._src.util import safe_map, safe_zip
-from jax.flatten_util import ravel_pytree
-from jax.tree_util import tree_leaves, tree_map
-
-map = safe_map
-zip = safe_zip
-
-
-def ravel_first_arg(f, unravel):
-  return f
-
-def odeint(func, y0, t, *args, rtol=1., atol=1., mxstep=1, hmax=1):
-  """Old."""
-  return _odeint_wrapper(func, tree_leaves(args))
-
-@jax.jit
-def _odeint_wrapper(func, *args):
-  return ravel_first_arg(func, ravel_pytree)
-
-@partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _odeint(func, *args):
-  return lax.scan(func, jnp.ones(2))
-
-def _odeint_fwd(func, *args):
-  return _odeint(func), args
-
-def _odeint_rev(func, res, g):
-  return tree_map(op.itemgetter(1), res)
-
-_odeint.defvjp(_odeint_fwd, _odeint_rev)
-'''
-
-_CUSTOM_API_TEST = '''\
-from functools import partial
-
-from absl.testing import absltest, parameterized
-import numpy as np
-
-import jax
-import jax.numpy as jnp
-from jax import lax
-from jax._src import config
-from jax._src import test_util as jtu
-
-config.parse_flags_with_absl()
-
-
-class CustomJVPTest(jtu.JaxTestCase):
-
-  def test_first(self):
-    self.assertTrue(partial(np.ones, jnp.ones, lax))
-
-  def test_maybe_perturbed_int_regression(self):
-    self.assertEmpty([])  # The integer stays inside.
-
-  def test_last(self):
-    pass
-
-
-class CustomVJPTest(jtu.JaxTestCase):
-
-  def test_closure_convert(self):
-    pass
-
-  @parameterized.parameters(1)
-  def test_last(self, x):
-    pass
-
-
-if __name__ == '__main__':
-  absltest.main(testLoader=jtu.JaxTestLoader())
-'''
-
-_ODE_TEST = '''\
-from functools import partial
-
-from absl.testing import absltest
-import numpy as np
-
-import jax
-from jax._src import test_util as jtu
-import jax.numpy as jnp
-from jax.experimental.ode import odeint
-
-import scipy.integrate as osp_integrate
-
-jax.config.parse_flags_with_absl()
-
-
-class ODETest(jtu.JaxTestCase):
-
-  def test_decay(self):
-    self.assertTrue(partial(odeint, np, jnp, osp_integrate))
-
-
-if __name__ == '__main__':
-  absltest.main(testLoader=jtu.JaxTestLoader())
-'''
-
-_BUILD = '''\
-pytype_strict_library(
-    name = "core",
-    srcs = ["core.py"],
-)
-
-pytype_strict_library(
-    name = "custom_derivatives",
-    srcs = ["custom_derivatives.py"],
-    deps = [
-        ":core",
-    ],
-)
-
-pytype_strict_library(
-    name = "structures",
-    srcs = [
-        "literals.py",
-        "tree_util.py",
-    ],
-    deps = [":core"],
-)
-'''
-
-_TESTS_BUILD = '''\
-jax_multiplatform_test(
-    name = "custom_api_test",
-    srcs = ["custom_api_test.py"],
-    deps = py_deps(["numpy"]),
-)
-
-jax_multiplatform_test(
-    name = "ode_test",
-    srcs = ["ode_test.py"],
-)
-'''
-
-_CHANGELOG = '''\
-# Change log
-
-## Unreleased
-
-* Changes
-  * Something else.
-
-* Bug fixes
-  * Another.
-
-## JAX 1.0
-'''
-
-_DOCS = '''\
-.. currentmodule:: jax
-
-Automatic differentiation
--------------------------
-
-.. autosummary::
-  :toctree: _autosummary
-
-    grad
-    closure_convert
-    checkpoint
-
-Vectorization
--------------
-'''
-
-
-def _small_tree(root):
-  """Writes a source tree with little more than what the patch looks at."""
-  files = {
-      "jax/__init__.py": "from jax.custom_derivatives import (\n"
-                         "  closure_convert as closure_convert)\n",
-      "jax/version.py": '_version = "0.0.1"\n',
-      "jax/custom_derivatives.py": "from jax._src.custom_derivatives import (\n"
-                                   "  closure_convert as closure_convert,\n"
-                                   "  linear_call as linear_call,\n)\n"
-                                   "SymbolicZero = 0\n",
-      "jax/_src/custom_derivatives.py": _CUSTOM_DERIVATIVES,
-      "jax/experimental/ode.py": _ODE,
-      "jax/_src/BUILD": _BUILD,
-      "tests/custom_api_test.py": _CUSTOM_API_TEST,
-      "tests/ode_test.py": _ODE_TEST,
-      "tests/BUILD": _TESTS_BUILD,
-      "CHANGELOG.md": _CHANGELOG,
-      "docs/jax.rst": _DOCS,
-  }
-  # What the patch imports from elsewhere.
-  needed = {}
-  for f in [*patch._MIRROR.glob("*.py"), *patch._MIRROR.glob("*/*.py")]:
-    if f.name[0] == "_" or f.name == "api.py":
-      continue
-    for i in imports.imports_of(f.read_text()).values():
-      if i.module and i.module.partition(".")[0] == "jax":
-        needed.setdefault(i.module, set()).add(i.attr)
-  for module, names in needed.items():
-    path = f"{module.replace('.', '/')}.py"
-    if module not in ("jax", "jax._src") and path not in files:
-      files[path] = "".join(f"{name} = 0\n" for name in sorted(names))
-  for name in needed["jax._src"]:
-    files.setdefault(f"jax/_src/{name}.py", "")
-  files |= {"jax/_src/__init__.py": "", "jax/lax.py": ""}
-  for path, text in files.items():
-    (root / path).parent.mkdir(parents=True, exist_ok=True)
-    (root / path).write_text(text)
-  return files
 
 
 def _git(root, *args):
@@ -378,7 +115,7 @@ class SmallTreeTest(_TreeTestCase):
 
   def setUp(self):
     super().setUp()
-    self.files = _small_tree(self.tmp)
+    self.files = small_tree.write(self.tmp)
     self.base = Base.find(str(self.tmp))
 
   def patched(self, path):
@@ -440,8 +177,8 @@ class SmallTreeTest(_TreeTestCase):
 
   def test_rules_are_replaced(self):
     ode = self.patched("jax/experimental/ode.py")
-    self.assertEndsWith(
-        ode, "\n_odeint.defvjp(_odeint_fwd, _odeint_rev, symbolic_zeros=True)\n")
+    self.assertEndsWith(ode, "\n_odeint.defvjp(_odeint_fwd, _odeint_rev, "
+                        "symbolic_zeros=True)\n")
     self.assertEqual(ode.count("defvjp"), 1)
 
   def test_exports(self):
@@ -481,13 +218,14 @@ class SmallTreeTest(_TreeTestCase):
 
   def test_changelog_without_such_a_section(self):
     (self.tmp / "CHANGELOG.md").write_text("## Unreleased\n\n## JAX 1.0\n")
-    self.assertRegex(self.patched("CHANGELOG.md"),
-                     r"^## Unreleased\n\n\* Changes\n  \* (.|\n)*\n\n## JAX 1.0")
+    self.assertRegex(
+        self.patched("CHANGELOG.md"),
+        r"^## Unreleased\n\n\* Changes\n  \* (.|\n)*\n\n## JAX 1.0")
 
   def test_bazel(self):
     build = self.patched("jax/_src/BUILD")
-    self.assertIn('        "const_free.py",\n        "custom_derivatives.py",\n',
-                  build)
+    self.assertIn(
+        '        "const_free.py",\n        "custom_derivatives.py",\n', build)
     self.assertIn('        ":core",\n        ":structures",\n', build)
     self.assertIn('    name = "closure_pytree_test",\n'
                   '    srcs = ["closure_pytree_test.py"],\n',
@@ -565,7 +303,8 @@ class SmallTreeTest(_TreeTestCase):
     patch.changed_files(self.base)
     with (self.tmp / "jax/experimental/ode.py").open("a") as f:
       f.write("# This is.\n")
-    with self.assertRaisesRegex(BaseError, "Uncommitted .*\n.*experimental/ode"):
+    with self.assertRaisesRegex(
+        BaseError, "Uncommitted .*\n.*experimental/ode"):
       patch.changed_files(self.base)
 
   def test_newer_python(self):
@@ -593,101 +332,6 @@ class SmallTreeTest(_TreeTestCase):
   def test_options_that_make_no_sense(self, args):
     with self.assertRaises(SystemExit):
       command.main(args)
-
-
-class MergeTest(jtu.JaxTestCase):
-
-  def merge(self, base, mirror):
-    merged, _ = merge.merge(textwrap.dedent(base), textwrap.dedent(mirror))
-    return merged
-
-  def test_with_itself(self):
-    for path in pathlib.Path(patch._MIRROR).glob("*.py"):
-      text = path.read_text()
-      self.assertEqual(merge.merge(text, text), (text, []))
-
-  def test_keeps_docstring_and_comments(self):
-    base = """\
-        # Why.
-        def f(x):
-          '''Of upstream.
-
-          More.
-          '''
-          return 1
-        """
-    mirror = """\
-        def f(x, y):
-          return 2
-        """
-    self.assertEqual(self.merge(base, mirror), textwrap.dedent("""\
-        # Why.
-        def f(x, y):
-          '''Of upstream.
-
-          More.
-          '''
-          return 2
-        """))
-
-  def test_new_before_what_follows_it(self):
-    base = "x = 1\n\n\nclass C:\n  pass\n"
-    mirror = "# Two.\n\ndef f(): pass\n\ndef g(): pass\n\n\nclass C:\n  pass\n"
-    self.assertEqual(
-        self.merge(base, mirror),
-        "x = 1\n\n\n# Two.\n\ndef f(): pass\n\ndef g(): pass\n\n\n"
-        "class C:\n  pass\n")
-
-  def test_formatting_alone_is_no_change(self):
-    base = "def f( x ):\n  return   x\n"
-    self.assertEqual(self.merge(base, "def f(x):\n  return x\n"), base)
-
-  @parameterized.parameters(
-      ("from a import b\n", ("a", "c"), "from a import b, c\n"),
-      ("from a import (b,\n               d)\n", ("a", "c"),
-       "from a import (b,\n               d, c)\n"),
-      ("from a import (\n  b as b,\n  d as d,\n)\n", ("a", "c"),
-       "from a import (\n  b as b,\n  c,\n  d as d,\n)\n"),
-      (f"from a import {'b' * 70}\n", ("a", "c"),
-       f"from a import (\n    {'b' * 70}, c)\n"),
-      ("from a import b\nfrom z import y\n", ("m", "n"),
-       "from a import b\nfrom m import n\nfrom z import y\n"),
-      ("import os\n\nimport zlib_like\n", (None, "re"),
-       "import os\nimport re\n\nimport zlib_like\n"),
-      ("from __future__ import annotations\n\nimport re\n", (None, "os"),
-       "from __future__ import annotations\n\nimport os\nimport re\n"),
-  )
-  def test_add_import(self, text, new, expected):
-    i = imports.Import(new[0], new[1], new[1])
-    self.assertEqual(imports.add_imports(text, [i]), expected)
-
-  @parameterized.parameters(
-      ("from a import b, c, d\n", "b", "from a import c, d\n"),
-      ("from a import b, c, d\n", "d", "from a import b, c\n"),
-      ("from a import b, c, d\n", "cd", "from a import b\n"),
-      ("from a import b, c, d\n", "bc", "from a import d\n"),
-      ("from a import b, c, d\n", "bd", "from a import c\n"),
-      ("from a import (\n    b, c,\n    d)\n", "d",
-       "from a import (\n    b, c)\n"),
-      ("from a import (\n    b, c,\n    d)\n", "c",
-       "from a import (\n    b,\n    d)\n"),
-      ("from a import (\n  b,\n  c,\n)\n", "b", "from a import (\n  c,\n)\n"),
-      ("import b\nimport c\n", "b", "import c\n"),
-      ("from a import x as b, c\n", "b", "from a import c\n"),
-  )
-  def test_remove_import(self, text, names, expected):
-    self.assertEqual(imports.remove_imports(text, {*names}), expected)
-
-  def test_global_names(self):
-    text = textwrap.dedent("""\
-        from __future__ import annotations
-        import a, b, c, d, e
-        def f(a, x: b.B) -> "c.C":
-          d = a
-          return lambda: e(d)
-        """)
-    self.assertContainsSubset({"b", "c", "e"}, merge.global_names(text))
-    self.assertNoCommonElements(["a", "d"], merge.global_names(text))
 
 
 if __name__ == "__main__":

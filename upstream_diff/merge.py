@@ -15,9 +15,9 @@
 """Merging a mirror file into the upstream file that it stands for.
 
 A definition that upstream has is replaced where it stands. A new one goes
-beside its neighbour: after the definition that it follows in the mirror. A class
-that both have is merged by methods. All other lines of upstream stay as they
-are.
+beside its neighbour: after the definition that it follows in the mirror. A
+class that both have is merged by methods. All other lines of upstream stay as
+they are.
 """
 
 import ast

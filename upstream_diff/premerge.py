@@ -14,10 +14,10 @@
 
 """The patch for jax 0.2.7, the last release without ``jax.closure_convert``.
 
-Its mirror is the directory ``jax_0_2_7``. That JAX has neither symbolic zeros in
-``custom_vjp`` nor most of what equality by structure rests on, so that little
-but the idea can be shared. What is added there is what was asked for: the
-function, and an ``odeint`` without a closure conversion of its own.
+Its mirror is the directory ``jax_0_2_7``. That JAX has neither symbolic zeros
+in ``custom_vjp`` nor most of what equality by structure rests on, so little but
+the idea can be shared. What is added there is what was asked for: the function,
+and an ``odeint`` without a closure conversion of its own.
 """
 
 import pathlib

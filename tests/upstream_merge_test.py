@@ -1,0 +1,128 @@
+# Copyright 2026 The JAX Authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     https://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Tests of how a mirror file is merged into one of upstream."""
+
+import pathlib
+import textwrap
+
+from absl.testing import absltest, parameterized
+
+import jax
+from jax._src import test_util as jtu
+
+from upstream_diff import imports
+from upstream_diff import merge
+from upstream_diff import patch
+
+jax.config.parse_flags_with_absl()
+
+
+class MergeTest(jtu.JaxTestCase):
+
+  def merge(self, base, mirror):
+    merged, _ = merge.merge(textwrap.dedent(base), textwrap.dedent(mirror))
+    return merged
+
+  def test_with_itself(self):
+    for path in pathlib.Path(patch._MIRROR).glob("*.py"):
+      text = path.read_text()
+      self.assertEqual(merge.merge(text, text), (text, []))
+
+  def test_keeps_docstring_and_comments(self):
+    base = """\
+        # Why.
+        def f(x):
+          '''Of upstream.
+
+          More.
+          '''
+          return 1
+        """
+    mirror = """\
+        def f(x, y):
+          return 2
+        """
+    self.assertEqual(self.merge(base, mirror), textwrap.dedent("""\
+        # Why.
+        def f(x, y):
+          '''Of upstream.
+
+          More.
+          '''
+          return 2
+        """))
+
+  def test_new_before_what_follows_it(self):
+    base = "x = 1\n\n\nclass C:\n  pass\n"
+    mirror = "# Two.\n\ndef f(): pass\n\ndef g(): pass\n\n\nclass C:\n  pass\n"
+    self.assertEqual(
+        self.merge(base, mirror),
+        "x = 1\n\n\n# Two.\n\ndef f(): pass\n\ndef g(): pass\n\n\n"
+        "class C:\n  pass\n")
+
+  def test_formatting_alone_is_no_change(self):
+    base = "def f( x ):\n  return   x\n"
+    self.assertEqual(self.merge(base, "def f(x):\n  return x\n"), base)
+
+  @parameterized.parameters(
+      ("from a import b\n", ("a", "c"), "from a import b, c\n"),
+      ("from a import (b,\n               d)\n", ("a", "c"),
+       "from a import (b,\n               d, c)\n"),
+      ("from a import (\n  b as b,\n  d as d,\n)\n", ("a", "c"),
+       "from a import (\n  b as b,\n  c,\n  d as d,\n)\n"),
+      (f"from a import {'b' * 70}\n", ("a", "c"),
+       f"from a import (\n    {'b' * 70}, c)\n"),
+      ("from a import b\nfrom z import y\n", ("m", "n"),
+       "from a import b\nfrom m import n\nfrom z import y\n"),
+      ("import os\n\nimport zlib_like\n", (None, "re"),
+       "import os\nimport re\n\nimport zlib_like\n"),
+      ("from __future__ import annotations\n\nimport re\n", (None, "os"),
+       "from __future__ import annotations\n\nimport os\nimport re\n"),
+  )
+  def test_add_import(self, text, new, expected):
+    i = imports.Import(new[0], new[1], new[1])
+    self.assertEqual(imports.add_imports(text, [i]), expected)
+
+  @parameterized.parameters(
+      ("from a import b, c, d\n", "b", "from a import c, d\n"),
+      ("from a import b, c, d\n", "d", "from a import b, c\n"),
+      ("from a import b, c, d\n", "cd", "from a import b\n"),
+      ("from a import b, c, d\n", "bc", "from a import d\n"),
+      ("from a import b, c, d\n", "bd", "from a import c\n"),
+      ("from a import (\n    b, c,\n    d)\n", "d",
+       "from a import (\n    b, c)\n"),
+      ("from a import (\n    b, c,\n    d)\n", "c",
+       "from a import (\n    b,\n    d)\n"),
+      ("from a import (\n  b,\n  c,\n)\n", "b", "from a import (\n  c,\n)\n"),
+      ("import b\nimport c\n", "b", "import c\n"),
+      ("from a import x as b, c\n", "b", "from a import c\n"),
+  )
+  def test_remove_import(self, text, names, expected):
+    self.assertEqual(imports.remove_imports(text, {*names}), expected)
+
+  def test_global_names(self):
+    text = textwrap.dedent("""\
+        from __future__ import annotations
+        import a, b, c, d, e
+        def f(a, x: b.B) -> "c.C":
+          d = a
+          return lambda: e(d)
+        """)
+    self.assertContainsSubset({"b", "c", "e"}, merge.global_names(text))
+    self.assertNoCommonElements(["a", "d"], merge.global_names(text))
+
+
+if __name__ == "__main__":
+  absltest.main(testLoader=jtu.JaxTestLoader())
