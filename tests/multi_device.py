@@ -135,10 +135,10 @@ class MultiDeviceTest(jtu.JaxTestCase):
     self.assertLen(jax.devices(), 8)
     self.mesh = jax.sharding.Mesh(np.array(jax.devices()), ("x",))
 
-  def arrays(self, spec):
+  def arrays(self, spec, mesh=None):
     k = np.linspace(1., 3., 16, dtype="float32")
     i = np.arange(16, dtype="int32") % 3
-    sharding = NamedSharding(self.mesh, spec)
+    sharding = NamedSharding(mesh or self.mesh, spec)
     return [jax.make_array_from_callback(x.shape, sharding, x.__getitem__)
             for x in (k, i)]
 
@@ -213,6 +213,28 @@ class MultiDeviceTest(jtu.JaxTestCase):
           return k_bar
         results.append(jax.jit(f)(*args))
       self.check(*results)
+
+  # How an array varies over the devices, or is sharded, is part of its type.
+  @parameterized.product(explicit=[True, False], example=["array", "type"])
+  def test_converted_for_another_sharding(self, explicit, example):
+    examples = {
+        "array": lambda k: jnp.full(k.shape, 2., k.dtype),  # replicated
+        "type": lambda k: jax.ShapeDtypeStruct(k.shape, k.dtype)}
+    def solve(k, i):
+      f, aux = jax.closure_convert(
+          lambda x: _equation(x, k, i), examples[example](k))
+      return _root_vjp(f, 0. * k + 2., *aux)
+    by_hand = _by_hand(_root_vjp)
+    kind = jax.sharding.AxisType
+    mesh = jax.make_mesh((8,), ("x",),
+                         axis_types=(kind.Explicit if explicit else kind.Auto,))
+    with jax.set_mesh(mesh):
+      args = self.arrays(P("x"), mesh)
+      if not explicit:
+        solve, by_hand = (jax.shard_map(f, in_specs=P("x"), out_specs=P("x"))
+                          for f in (solve, by_hand))
+      self.check(jax.jit(_value_and_grad(solve))(*args),
+                 jax.jit(_value_and_grad(by_hand))(*args))
 
   def test_known_root(self):
     k, i = self.arrays(P("x"))

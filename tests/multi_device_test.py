@@ -30,37 +30,40 @@ jax.config.parse_flags_with_absl()
 _SUITE = pathlib.Path(__file__).with_name("multi_device.py")
 
 
-def _start(num_devices, **env):
-  flags = f"--xla_force_host_platform_device_count={num_devices}"
-  return subprocess.Popen(
-      [sys.executable, str(_SUITE)], stdout=subprocess.PIPE,
-      stderr=subprocess.STDOUT, text=True,
-      env={**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags, **env})
-
-
 class MultiDeviceTest(jtu.JaxTestCase):
+
+  def start(self, num_devices, **env):
+    flags = f"--xla_force_host_platform_device_count={num_devices}"
+    process = subprocess.Popen(
+        [sys.executable, str(_SUITE)], stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT, text=True,
+        env={**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags,
+             "PYTHONPATH": os.pathsep.join(sys.path), **env})
+    # One that fails would leave the other waiting for it.
+    self.addCleanup(process.communicate)
+    self.addCleanup(process.kill)
+    return process
 
   def check(self, processes):
     for process in processes:
       try:
         output, _ = process.communicate(timeout=600)
       except subprocess.TimeoutExpired:
-        for p in processes:
-          p.kill()
+        process.kill()
         output, _ = process.communicate()
         self.fail(f"no end in sight:\n{output[-5000:]}")
       self.assertEqual(process.returncode, 0, output[-10000:])
       self.assertRegex(output, r"Ran \d\d tests")
 
   def test_eight_devices(self):
-    self.check([_start(8)])
+    self.check([self.start(8)])
 
   def test_two_processes_of_four_devices(self):
     with socket.socket() as s:
       s.bind(("localhost", 0))
       address = f"localhost:{s.getsockname()[1]}"
     self.check([
-        _start(4, MULTI_DEVICE_ADDRESS=address, MULTI_DEVICE_PROCESS=str(i))
+        self.start(4, MULTI_DEVICE_ADDRESS=address, MULTI_DEVICE_PROCESS=str(i))
         for i in range(2)])
 
 
