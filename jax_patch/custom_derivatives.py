@@ -55,10 +55,10 @@ def closure_convert(fun: Callable, *example_args, **example_kwargs
   conversion pulls those values out. They then cross the boundary of the custom
   rule like any other argument.
 
-  *Captured* means met while ``fun`` runs on arguments of the example types,
-  and used in computing its output. What Python records in ``fun.__closure__``
-  plays no role: a value reached through a global, an attribute, or the closure
-  of a function that ``fun`` calls counts just the same.
+  *Captured* means used in a computation while ``fun`` runs on arguments of the
+  example types. What Python records in ``fun.__closure__`` plays no role: a
+  value reached through a global, an attribute, or the closure of a function
+  that ``fun`` calls counts just the same.
 
   Every captured value that a transformation is tracing (a
   :class:`jax.core.Tracer`) is hoisted, whatever its dtype: floating-point and

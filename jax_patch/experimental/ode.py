@@ -39,10 +39,11 @@ def odeint(func, y0, t, *args, rtol=1.4e-8, atol=1.4e-8, mxstep=jnp.inf,
 
   The method is Dormand and Prince's, of order 5 with an embedded estimate of
   order 4. Reverse-mode derivatives, of any order, come from the adjoint
-  equation, integrated backward in time. They are taken with respect to the
-  state, the times, the arguments, and whatever ``func`` captures. Arguments and
-  captured values may be of any dtype, integers, booleans and PRNG keys
-  included. Only those that are differentiated add to the adjoint equation.
+  equation, integrated backward in time; there is no forward mode. They are
+  taken with respect to the state, the times, the arguments, and whatever
+  ``func`` captures. Arguments and captured values may be of any dtype,
+  integers, booleans and PRNG keys included. Only those that are differentiated
+  add to the adjoint equation.
 
   Args:
     func: the time derivative of the state, called as ``func(y, t, *args)``. It

@@ -35,10 +35,10 @@ def closure_convert(fun: Callable, *example_args, **example_kwargs
   captured. Closure conversion pulls those values out. They then cross the
   boundary of the custom rule like any other argument.
 
-  *Captured* means met while ``fun`` runs on arguments of the example types,
-  and used in computing its output. What Python records in ``fun.__closure__``
-  plays no role: a value reached through a global, an attribute, or the closure
-  of a function that ``fun`` calls counts just the same.
+  *Captured* means used in a computation while ``fun`` runs on arguments of the
+  example types. What Python records in ``fun.__closure__`` plays no role: a
+  value reached through a global, an attribute, or the closure of a function
+  that ``fun`` calls counts just the same.
 
   Every captured value that a transformation is tracing is hoisted, whatever its
   dtype, each once. Arrays that nothing traces stay inside the converted
