@@ -127,12 +127,13 @@ def _names(code: types.CodeType) -> tuple[str, ...] | None:
   # The globals that some code names, and attributes, which look the same. None
   # if it may reach or change anything else.
   names = dict.fromkeys(code.co_names)
-  for instruction in dis.get_instructions(code):
-    if instruction.opname in ("IMPORT_NAME", "STORE_GLOBAL", "DELETE_GLOBAL"):
-      return None
-    if (instruction.opname in ("STORE_DEREF", "DELETE_DEREF") and
-        instruction.argval in code.co_freevars):
-      return None
+  opcodes = set(code.co_code[::2])
+  if opcodes & _GLOBAL_EFFECTS:
+    return None
+  if opcodes & _CELL_EFFECTS and any(
+      i.opcode in _CELL_EFFECTS and i.argval in code.co_freevars
+      for i in dis.get_instructions(code)):
+    return None
   for const in code.co_consts:
     if isinstance(const, types.CodeType):
       inner = _names(const)
@@ -140,6 +141,10 @@ def _names(code: types.CodeType) -> tuple[str, ...] | None:
         return None
       names.update(dict.fromkeys(inner))
   return None if names.keys() & _REFLECTION else tuple(names)
+
+_GLOBAL_EFFECTS = {
+    dis.opmap[op] for op in ("IMPORT_NAME", "STORE_GLOBAL", "DELETE_GLOBAL")}
+_CELL_EFFECTS = {dis.opmap[op] for op in ("STORE_DEREF", "DELETE_DEREF")}
 
 _REFLECTION = {"globals", "locals", "vars", "eval", "exec", "__import__",
                "import_module", "open", "input"}
