@@ -41,7 +41,6 @@ _PROJECT = pathlib.Path(__file__).parent.parent
 
 _SUITES = ("closure_composition_test.py", "closure_random_test.py",
            "custom_api_test.py", "ode_test.py")
-_UPSTREAM_SUITES = ("custom_api_test.py", "ode_test.py")
 
 _QUICK = 16  # One test of so many.
 
@@ -95,9 +94,10 @@ def check(base: Base, files: Files, quick: bool,
       outcomes[side] = _run(f"this project's tests, {side}", suites, tree, log)
     if not base.package_only:
       for side in ("stock", "patched copy"):
-        suites = _upstream_suites(sides[side][0], _QUICK if quick else 1)
+        tree, _ = sides[side]
+        suites = _upstream_suites(tree, files, _QUICK if quick else 1)
         outcomes[f"{side}, upstream's tests"] = _run(
-            f"upstream's tests, {side}", suites, sides[side][0], log)
+            f"upstream's tests, {side}", suites, tree, log)
 
     log("")
     for side, results in outcomes.items():
@@ -175,10 +175,14 @@ def _suites(to: pathlib.Path, hide: bool, step: int) -> list[pathlib.Path]:
   return [to / suite for suite in _SUITES]
 
 
-def _upstream_suites(tree: pathlib.Path, step: int) -> list[pathlib.Path]:
+def _upstream_suites(tree: pathlib.Path, files: Files, step: int
+                     ) -> list[pathlib.Path]:
+  # Those that the diff touches, and in the patched tree also those that it adds.
   (tree / "tests" / "conftest.py").write_text(
       _CONFTEST.format(hide=True, step=step))
-  return [tree / "tests" / suite for suite in _UPSTREAM_SUITES]
+  return [tree / path for path in files
+          if path.startswith("tests/") and path.endswith("_test.py")
+          and (tree / path).exists()]
 
 
 def _run(title: str, suites: list[pathlib.Path], tree: pathlib.Path,

@@ -46,7 +46,7 @@ _EXPECTED_TESTS = {
 }
 # Test files that upstream does not have, each with the modules that it needs.
 _NEW_TESTS = {
-    "closure_identity_test.py": ["ingredients.py", "random_programs.py"],
+    "closure_identity_test.py": ["ingredients.py"],
     "closure_pytree_test.py": [],
     "trace_by_source_test.py": [],
 }
