@@ -258,33 +258,38 @@ def hoist_consts(fun: Callable, args: Sequence[Any], kwargs: dict[str, Any],
   code, consts = result
   return code, list(consts)
 
-BAD_INPUTS = ("The inputs to the closure produced by closure_convert do not "
-              "match the example arguments")
+def bad_inputs(made_by: str = "closure_convert") -> str:
+  return (f"The inputs to the closure produced by {made_by} do not match the "
+          "example arguments")
 
 def flatten_args(in_tree: PyTreeDef, num_hoisted: int, args: Sequence[Any],
-                 kwargs: dict[str, Any]) -> tuple[list[Any], list[Any]]:
+                 kwargs: dict[str, Any], made_by: str = "closure_convert"
+                 ) -> tuple[list[Any], list[Any]]:
   args, hoisted = split_list(args, [max(len(args) - num_hoisted, 0)])
   in_flat, in_tree_ = tree_flatten((tuple(args), kwargs))
   if in_tree_ == in_tree:
     return in_flat, hoisted
   example_args, _ = tree_unflatten(in_tree, [0] * in_tree.num_leaves)
   if len(args) != len(example_args) or len(hoisted) != num_hoisted:
+    followed = (f"followed by {num_hoisted} hoisted value(s), "
+                if num_hoisted else "")
     raise TypeError(
-        f"{BAD_INPUTS}: expected {len(example_args)} positional argument(s) "
-        f"followed by {num_hoisted} hoisted value(s), but got "
-        f"{len(args) + len(hoisted)} positional argument(s) in all")
+        f"{bad_inputs(made_by)}: expected {len(example_args)} positional "
+        f"argument(s) {followed}but got {len(args) + len(hoisted)} positional "
+        "argument(s) in all")
   raise TypeError(
-      f"{BAD_INPUTS} in pytree structure: expected {in_tree}, but got "
+      f"{bad_inputs(made_by)} in pytree structure: expected {in_tree}, but got "
       f"{in_tree_}")
 
-def check_hoisted(avals: Sequence[core.AbstractValue], values: Sequence[Any]):
+def check_hoisted(avals: Sequence[core.AbstractValue], values: Sequence[Any],
+                  made_by: str = "closure_convert"):
   for i, (aval, x) in enumerate(zip(avals, values)):
     got = core.typeof(x)
     if got is not aval and (got.shape, got.dtype) != (aval.shape, aval.dtype):
       raise TypeError(
-          f"{BAD_INPUTS}: hoisted value {i} (of {len(values)}) must be of type "
-          f"{aval.str_short()}, as it was when the function was converted, but "
-          f"got {got.str_short()}")
+          f"{bad_inputs(made_by)}: hoisted value {i} (of {len(values)}) must "
+          f"be of type {aval.str_short()}, as it was when the function was "
+          f"converted, but got {got.str_short()}")
 
 def mismatch(in_tree: PyTreeDef, expected: Sequence[core.AbstractValue],
              got: Sequence[core.AbstractValue]) -> str:

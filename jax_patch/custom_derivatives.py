@@ -28,7 +28,7 @@ from jax._src.util import safe_map, safe_zip
 from jax_patch import jaxpr_pickle
 from jax_patch import structural_key
 from jax_patch.const_free import (
-    BAD_INPUTS, check_hoisted, ConstFreeFunction, flatten_args, hoist_consts,
+    bad_inputs, check_hoisted, ConstFreeFunction, flatten_args, hoist_consts,
     mismatch, trace)
 from jax_patch.function_tree import flatten_function, NotUnderstood
 from jax_patch.trace_by_source import trace_by_source
@@ -252,12 +252,13 @@ class _ClosurePytree:
 
   def __call__(self, *args, **kwargs):
     code = self._code
-    in_flat, _ = flatten_args(code.in_tree, 0, args, kwargs)
+    made_by = "closure_to_pytree"
+    in_flat, _ = flatten_args(code.in_tree, 0, args, kwargs, made_by)
     in_avals = map(core.typeof, in_flat)
     if not all(map(core.typematch, code.in_avals, in_avals)):
-      raise TypeError(
-          f"{BAD_INPUTS}: {mismatch(code.in_tree, code.in_avals, in_avals)}")
-    check_hoisted(code.const_avals, self._consts)
+      raise TypeError(f"{bad_inputs(made_by)}: "
+                      f"{mismatch(code.in_tree, code.in_avals, in_avals)}")
+    check_hoisted(code.const_avals, self._consts, made_by)
     return code.call_flat(self._consts, in_flat)
 
 class _Peers:
@@ -410,8 +411,9 @@ class _ConvertedFunction:
                         "capture at the example types") from None
     except Exception as e:
       raise TypeError(
-          f"{BAD_INPUTS}: {mismatch(in_tree, self._code.in_avals, in_avals)}, "
-          f"and the function could not be converted again for the new types: "
+          f"{bad_inputs()}: "
+          f"{mismatch(in_tree, self._code.in_avals, in_avals)}, and the "
+          "function could not be converted again for the new types: "
           f"{e}") from e
 
 @contextlib.contextmanager

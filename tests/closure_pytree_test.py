@@ -198,6 +198,23 @@ class PytreeTest(jtu.JaxTestCase):
         [x for x in jax.tree.leaves(f_bar) if x.dtype == a.dtype][0],
         2. * x * jnp.cos(a * x), rtol=1e-5)
 
+  @parameterized.parameters(
+      ((1.,), "expected 2 positional argument.s. but got 1"),
+      ((1., 2., 3.), "expected 2 positional argument.s. but got 3"),
+      (((1.,), 2.), "match the example arguments in pytree structure"),
+      ((1., np.ones(2)), r"args\[1\] was float\d+\[\], but is float\d+\[2\]"))
+  def test_bad_arguments(self, args, message):
+    f = closure_to_pytree(lambda x, y: x * y, 1., 2.)
+    with self.assertRaisesRegex(
+        TypeError, "closure produced by closure_to_pytree .*" + message):
+      f(*args)
+
+  def test_bad_leaves(self):
+    a = jnp.ones(3)
+    f = jax.tree.map(lambda leaf: leaf[0], closure_to_pytree(lambda: a))
+    with self.assertRaisesRegex(TypeError, "closure_to_pytree .* value 0"):
+      f()
+
   def test_tree_map(self):
     f, g = self.closure(1), self.closure(3)
     x = jnp.full(3, .5, 'float32')

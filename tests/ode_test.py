@@ -272,7 +272,8 @@ class ODETest(jtu.JaxTestCase):
   @parameterized.named_parameters(
       ("structure", {"y0": (1., 2.)}, lambda y, t: {"a": y[0], "b": y[1]},
        "structure, shapes and dtypes of y0"),
-      ("number", {}, lambda y, t: (y, y), "structure, shapes and dtypes"),
+      ("number", {}, lambda y, t: (y, y),
+       r"Expected float\d+\[\], but got \('float\d+\[\]', 'float\d+\[\]'\)"),
       ("nothing", {}, lambda y, t: None, "structure, shapes and dtypes"),
       ("shape", {}, lambda y, t: jnp.ones(3), r"float\d+\[\].*float\d+\[3\]"),
       ("broadcast", {"y0": np.ones(3)}, lambda y, t: jnp.sum(y),

@@ -87,10 +87,12 @@ def odeint(func, y0, t, *args, rtol=1.4e-8, atol=1.4e-8, mxstep=jnp.inf,
       func, (y0, jax.ShapeDtypeStruct((), t.dtype), *args), {}, trace_by_source)
   y0_avals = tree_map(core.typeof, y0)
   if not _is_like(converted.out_avals, y0_avals):
+    expected, got = (tree_map(lambda aval: aval.str_short(), avals)
+                     for avals in (y0_avals, converted.out_avals))
     raise TypeError(
         "odeint func must return the time derivative of the state, in the "
-        f"structure, shapes and dtypes of y0. Expected {y0_avals}, but got "
-        f"{converted.out_avals}.")
+        f"structure, shapes and dtypes of y0. Expected {expected}, but got "
+        f"{got}.")
   if any(isinstance(core.typeof(c), AbstractRef) for c in consts):
     # References can be no residuals, so they stay captured.
     converted, consts = custom_derivatives.closure_convert(
