@@ -14,7 +14,7 @@
 
 from collections.abc import Callable, Sequence
 import contextlib
-import functools
+from functools import cached_property
 import struct
 from typing import Any
 import weakref
@@ -340,11 +340,11 @@ class _ConvertedFunction:
     mine.merge(others).other_sources |= not same_source
     return True
 
-  @functools.cached_property
+  @cached_property
   def _kept_key(self):
     return tuple(map(structural_key.array_key, self._kept))
 
-  @functools.cached_property
+  @cached_property
   def _source(self):
     # Equal for functions made by the same code from the same values, with
     # tracers of the same types hoisted from the same places.

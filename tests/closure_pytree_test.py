@@ -290,8 +290,8 @@ class PickleTest(jtu.JaxTestCase):
       with open(path, "wb") as file:
         pickle.dump(f, file)
       run = subprocess.run(
-          [sys.executable, "-c", "import sys, closure_pytree_test as test\n"
-           "test.call_what_was_saved(sys.argv[1])", path],
+          [sys.executable, "-c", "import runpy, sys; runpy.run_path("
+           "sys.argv[1])['call_what_was_saved'](sys.argv[2])", __file__, path],
           env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
           capture_output=True, text=True)
     self.assertEqual(run.stdout, "[3. 1. 4.]\n", run.stderr)

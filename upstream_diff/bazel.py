@@ -14,6 +14,7 @@
 
 """Entries of new files in upstream's Bazel packages."""
 
+from collections.abc import Sequence
 import dataclasses
 import re
 
@@ -26,8 +27,8 @@ _TARGET = "custom_derivatives"  # is what the new modules are part of
 _TEST = """
 jax_multiplatform_test(
     name = "{name}",
-    srcs = {srcs},
-{main}    deps = [
+    srcs = ["{name}.py"],
+    deps = [
         "//jax/_src:custom_derivatives",
     ] + py_deps([
         "absl/testing",
@@ -78,15 +79,14 @@ def _set_strings(lines: list[str], t: _Target, attribute: str,
 
 def build_files(base: Base, new_modules: list[str],
                 files: dict[str, tuple[str | None, str]],
-                new_tests: dict[str, list[str]]
-                ) -> dict[str, tuple[str, str]]:
+                new_tests: Sequence[str]) -> dict[str, tuple[str, str]]:
   """Returns the Bazel packages that change, before and after.
 
   Args:
     base: the upstream tree.
     new_modules: paths of the modules that are added.
     files: what the patch makes of them, and of the module that uses them.
-    new_tests: the tests that are added, each with the modules beside it.
+    new_tests: the tests that are added.
   """
   if not base.exists("jax/_src/BUILD"):
     return {}
@@ -122,14 +122,8 @@ def build_files(base: Base, new_modules: list[str],
   after = {t.name: t for t in _targets(text)}.get("custom_api_test")
   if after is None:
     raise BaseError("tests/BUILD has no target custom_api_test.")
-  entries = []
-  for test, helpers in new_tests.items():
-    quoted = [f'"{f}"' for f in (test, *helpers)]
-    many = "[\n" + "".join(f"        {q},\n" for q in quoted) + "    ]"
-    entries += _TEST.format(
-        name=test.removesuffix(".py"),
-        srcs=many if helpers else f"[{quoted[0]}]",
-        main=f"    main = {quoted[0]},\n" if helpers else "").splitlines()
+  entries = [line for test in new_tests for line in _TEST.format(
+      name=test.removesuffix(".py")).splitlines()]
   result["tests/BUILD"] = text, apply_edits(
       text, [Edit(after.end, after.end, entries)])
   return result

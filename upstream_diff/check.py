@@ -97,7 +97,7 @@ def check(base: Base, files: Files, quick: bool,
         tree, _ = sides[side]
         suites = _upstream_suites(tree, files, _QUICK if quick else 1)
         outcomes[f"{side}, upstream's tests"] = _run(
-            f"upstream's tests, {side}", suites, tree, log)
+            f"upstream's tests, {side}", suites, tree, log, "importlib")
 
     log("")
     for side, results in outcomes.items():
@@ -186,7 +186,7 @@ def _upstream_suites(tree: pathlib.Path, files: Files, step: int
 
 
 def _run(title: str, suites: list[pathlib.Path], tree: pathlib.Path,
-         log: Callable[[str], None]) -> Outcomes:
+         log: Callable[[str], None], import_mode: str = "prepend") -> Outcomes:
   log(f"\n{title}:")
   # The tree comes before what is installed, this project after the tree.
   env = {**os.environ, "PYTHONSAFEPATH": "1", "JAX_PATCH_STOCK": "",
@@ -205,6 +205,7 @@ def _run(title: str, suites: list[pathlib.Path], tree: pathlib.Path,
     subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "--no-header", "--tb=no",
          "--no-summary", "-W", "error", "-p", "no:cacheprovider",
+         f"--import-mode={import_mode}",
          f"--rootdir={suites[0].parent}", "-c", os.devnull,
          f"--junitxml={report}", *parallel, *map(str, suites)],
         env=env, cwd=suites[0].parent, check=False)

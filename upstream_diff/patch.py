@@ -44,12 +44,10 @@ _EXPECTED_TESTS = {
     "tests/custom_api_test.py": ["CustomJVPTest", "CustomVJPTest"],
     "tests/ode_test.py": ["ODETest"],
 }
-# Test files that upstream does not have, each with the modules that it needs.
-_NEW_TESTS = {
-    "closure_identity_test.py": ["ingredients.py"],
-    "closure_pytree_test.py": [],
-    "trace_by_source_test.py": [],
-}
+# Test files that upstream does not have. Each stands alone: upstream's pytest
+# does not look for modules beside a test.
+_NEW_TESTS = ("closure_coverage_test.py", "closure_identity_test.py",
+              "closure_pytree_test.py", "trace_by_source_test.py")
 # Unused after the change, but for a test of its own: whether it goes, and its
 # test with it, is upstream's to say.
 _KEPT = {"_maybe_perturbed"}
@@ -211,8 +209,7 @@ def _tests(base: Base) -> Files:
     mirror = _TESTS / path.rpartition("/")[2]
     files[path] = text, merge_module(
         base, path, text, mirror.read_text(encoding="utf-8"), None)
-  for name, helpers in _NEW_TESTS.items():
-    for f in (name, *helpers):
-      files[f"tests/{f}"] = None, _new_file(
-          (_TESTS / f).read_text(encoding="utf-8"))
+  for name in _NEW_TESTS:
+    files[f"tests/{name}"] = None, _new_file(
+        (_TESTS / name).read_text(encoding="utf-8"))
   return files

@@ -12,17 +12,19 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Closures made of each of the things that dynamics and objectives consist of.
+"""Fresh closures of what dynamics and objectives are made of are equal."""
 
-Each is a function of a positive vector of length 3, of an integer and of a PRNG
-key, that returns a fresh closure over them: a function of such a vector.
-"""
-
+from absl.testing import absltest, parameterized
 import numpy as np
 
 import jax
+import apply_patch  # noqa: F401
 import jax.numpy as jnp
 from jax import lax
+from jax._src import test_util as jtu
+from jax.custom_derivatives import closure_to_pytree
+
+jax.config.parse_flags_with_absl()
 
 
 @jax.custom_vjp
@@ -51,6 +53,8 @@ _TABLE = np.arange(3, dtype='float32')
 _BIG = np.ones((99, 3), 'float32')
 _la = jnp.linalg
 
+# Functions of a positive vector of length 3, of an integer and of a PRNG key,
+# that return a fresh closure over them: a function of such a vector.
 CLOSURES = dict(
     arithmetic=lambda a, i, key: lambda x: -a * x + 2. * x ** 2,
     jit=lambda a, i, key: lambda x: jax.jit(lambda x: jnp.sin(x) * a)(x),
@@ -132,3 +136,29 @@ CLOSURES = dict(
         lambda x: jnp.sum(lax.scan(
             lambda s, _: (jax.nn.softplus(s * a), None), x, length=3)[0]))(x),
 )
+
+
+class CoverageTest(jtu.JaxTestCase):
+
+  @parameterized.named_parameters(
+      (name, make) for name, make in CLOSURES.items())
+  def test_fresh_closures_are_equal(self, make):
+    def values(k):
+      return (jnp.asarray([1., 2., 3.], 'float32') * k, jnp.int32(k),
+              jax.random.key(k))
+
+    x, converted = np.ones(3, 'float32'), []
+    for k in (1, 2):
+      jax.eval_shape(lambda *values: converted.append(
+          jax.closure_convert(make(*values), x)[0]), *values(k))
+    f, g = converted
+    self.assertEqual(f, g)
+    self.assertEqual(hash(f), hash(g))
+    f, g = (closure_to_pytree(make(*values(k)), x) for k in (1, 2))
+    self.assertEqual(jax.tree.structure(f), jax.tree.structure(g))
+    self.assertEqual(hash(jax.tree.structure(f)), hash(jax.tree.structure(g)))
+    self.assertAllClose(g(x), make(*values(2))(x), rtol=1e-4)
+
+
+if __name__ == '__main__':
+  absltest.main(testLoader=jtu.JaxTestLoader())
