@@ -14,8 +14,10 @@
 
 import pathlib
 import re
+import shutil
 
 from setuptools import find_packages, setup
+from setuptools.command.build_py import build_py
 
 _root = pathlib.Path(__file__).parent
 
@@ -24,6 +26,15 @@ _root = pathlib.Path(__file__).parent
 def _constant(path, name):
   text = (_root / path).read_text(encoding="utf-8")
   return re.search(rf'^{name} = "(.*)"$', text, re.MULTILINE)[1]
+
+
+class _BuildAnew(build_py):
+
+  def run(self):
+    # An earlier build may have left modules there that are gone by now.
+    if not self.editable_mode:
+      shutil.rmtree(self.build_lib, ignore_errors=True)
+    super().run()
 
 
 _readme = _root / "README.md"
@@ -46,6 +57,7 @@ setup(
         "absl-py",
         "numpy",
     ],
+    cmdclass={"build_py": _BuildAnew},
     extras_require={
         "test": ["pytest", "pytest-xdist", "ruff", "scipy"],
         "benchmark": ["equinox", "diffrax", "matplotlib"],

@@ -21,8 +21,9 @@
 
 A session runs the tests, the examples and the check of the diff, and writes its
 row in ``docs/versions.csv``, from which ``docs/versions.md`` is made. With
-``full``, the long suites run too, which are stacks of transformations; with
-``without-check``, the check of the diff does not.
+``stacks``, the long suites run too, which are stacks of transformations; with
+``full``, also the check runs all of its tests, and not a sample; with
+``without-check``, the check does not run.
 """
 
 import collections
@@ -65,7 +66,8 @@ def versions(session, jax):
   session.install(".[test]", f"jax=={jax}", f"jaxlib=={jax}")
   full = "full" in session.posargs
   report = pathlib.Path(session.create_tmp()).resolve() / "report.xml"
-  fewer = [] if full else [f"--ignore=tests/{f}" for f in LONG_SUITES]
+  stacks = full or "stacks" in session.posargs
+  fewer = [] if stacks else [f"--ignore=tests/{f}" for f in LONG_SUITES]
   ok = [_succeeds(session, "python", "-m", "pytest", "-q", "-n", "auto",
                   f"--junitxml={report}", *fewer)]
   counts = _counts(report)
@@ -86,7 +88,7 @@ def versions(session, jax):
                       *([] if full else ["--quick"]))
   _record({
       "jax": jax, "python": session.python,
-      "suites": "all" if full else "all but the stacks",
+      "suites": "all" if stacks else "all but the stacks",
       **counts, "examples": f"{sum(examples)} of {len(examples)}",
       "diff applies": applies, "diff check": check})
   if not all([*ok, *examples, applies, check is not False]):
@@ -102,7 +104,7 @@ def premerge(session):
       "opt_einsum==3.3.0", "absl-py", "pytest")
   tmp = pathlib.Path(session.create_tmp()).resolve()
   trees = [pathlib.Path(arg).resolve() for arg in session.posargs
-           if arg != "without-check"]
+           if arg not in ("stacks", "full", "without-check")]
   if not trees:
     session.run("python", "-m", "pip", "download", "-q", "--no-deps",
                 "--no-binary=jax", "jax==0.2.7", "-d", str(tmp))
