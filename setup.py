@@ -49,7 +49,7 @@ setup(
     license="Apache-2.0",
     packages=find_packages(include=[
         "jax_patch", "jax_patch.*", "upstream_diff", "upstream_diff.*"]),
-    package_data={"upstream_diff": ["*.txt", "*.md"]},
+    package_data={"upstream_diff": ["*.txt", "*.md", "jax_0_2_7/*.py"]},
     python_requires=">=3.11",
     install_requires=[
         "jax" + _constant("jax_patch/_patch.py", "TESTED_JAX"),
