@@ -77,9 +77,11 @@ def rebuild_function(fun: Callable, leaves: Sequence[Any],
   return _Rebuilder(leaves, floats).visit(fun)
 
 
-# Packages of which it is known that the functions in them are constant.
-_CONSTANT = {"jax", "jaxlib", "numpy", "ml_dtypes",
-             *sys.stdlib_module_names} - {"__main__"}
+# Packages of which it is known that the functions in them are constant, and
+# depend on no state: most of the standard library is not among them.
+_CONSTANT = {"jax", "jaxlib", "numpy", "ml_dtypes", "abc", "builtins", "cmath",
+             "collections", "copy", "dataclasses", "enum", "functools",
+             "itertools", "math", "numbers", "operator", "types", "typing"}
 
 def constant_name(x: Any) -> tuple[str, ...] | None:
   """Returns the name by which JAX, NumPy or such knows a module or function."""
@@ -93,11 +95,15 @@ def constant_name(x: Any) -> tuple[str, ...] | None:
     if not isinstance(name, str) or not isinstance(path[1], str):
       return None
     found = getattr(sys.modules.get(name), path[1], None)
-  return path if found is x and is_constant(name) else None
+  return path if (found is x and is_constant(name) and
+                  path[-1] not in _REFLECTION) else None
 
 def is_constant(module: str) -> bool:
   """Whether what a module defines may be taken to be constant."""
-  return module.partition(".")[0] in _CONSTANT
+  package = module.partition(".")[0]
+  # `operator` is written in C, as `_operator`.
+  return (package.removeprefix("_") in _CONSTANT and
+          not module.startswith("numpy.random"))
 
 def named_global(x: Any) -> Hashable | None:
   """Returns a key of a jitted function that is a global of some module.
@@ -146,8 +152,10 @@ _GLOBAL_EFFECTS = {
     dis.opmap[op] for op in ("IMPORT_NAME", "STORE_GLOBAL", "DELETE_GLOBAL")}
 _CELL_EFFECTS = {dis.opmap[op] for op in ("STORE_DEREF", "DELETE_DEREF")}
 
+# What reaches other things than the code names.
 _REFLECTION = {"globals", "locals", "vars", "eval", "exec", "__import__",
-               "import_module", "open", "input"}
+               "import_module", "open", "input", "load", "loadtxt", "fromfile",
+               "genfromtxt", "memmap"}
 
 def function_globals(fun: types.FunctionType) -> dict[str, Any]:
   """Returns the globals that a function may refer to.
@@ -155,13 +163,19 @@ def function_globals(fun: types.FunctionType) -> dict[str, Any]:
   Raises:
     NotUnderstood: If it may reach or change anything else.
   """
+  if fun.__name__ in _REFLECTION:
+    raise NotUnderstood(fun)
   if is_constant(fun.__globals__.get("__name__", "")):
     return {}
   names = _names(fun.__code__)
   if names is None:
     raise NotUnderstood(fun)
-  return {name: fun.__globals__[name] for name in names
-          if name in fun.__globals__}
+  env = {name: fun.__globals__[name] for name in names
+         if name in fun.__globals__}
+  cells = [c.cell_contents for c in fun.__closure__ or ()]
+  if "random" in names and any(x is np for x in [*env.values(), *cells]):
+    raise NotUnderstood(fun)  # It may draw from NumPy's global generator.
+  return env
 
 def _is_leaf(x: Any) -> bool:
   return (isinstance(x, Array) or type(x) is np.ndarray or

@@ -17,11 +17,18 @@
 from absl.testing import absltest, parameterized
 import functools
 import gc
+import importlib
 import math
+import os
 import pickle
+import random
+import tempfile
+import time
+from unittest import mock
 import weakref
 
 import numpy as np
+from numpy import random as numpy_random
 
 import jax
 import apply_patch  # noqa: F401
@@ -136,6 +143,34 @@ class TraceBySourceTest(jtu.JaxTestCase):
         self.check(make, jnp.array(2.))
       finally:
         del math.scale_of_test
+
+  @parameterized.named_parameters(
+      ("random", lambda: random.random()),
+      ("numpy", lambda: np.random.random()),
+      ("numpy_module", lambda: numpy_random.random()),
+      ("numpy_in_a_cell", (lambda m: lambda: m.random.random())(np)),
+      ("time", lambda: time.perf_counter_ns() % 1000),
+      ("environment", lambda: float(os.environ["TRACE_BY_SOURCE_TEST"])))
+  def test_state_of_a_library(self, draw):
+    # What it was once is not what it is for a fresh closure.
+    outs = set()
+    for k in range(9):
+      with mock.patch.dict(os.environ, TRACE_BY_SOURCE_TEST=str(k)):
+        f = closure_to_pytree(lambda x: draw() * x, 1.)
+      outs.add(float(f(1.)))
+    self.assertGreater(len(outs), 3)
+
+  @parameterized.parameters("numpy", "jax.numpy")
+  def test_file(self, module):
+    load = importlib.import_module(module).load
+    np_or_jnp = importlib.import_module(module)
+    for make in (lambda path: lambda x: x * load(path),
+                 lambda path: lambda x: x * np_or_jnp.load(path)):
+      with tempfile.TemporaryDirectory() as directory:
+        path = os.path.join(directory, "value.npy")
+        for value in (1., 2., 3.):
+          np.save(path, np.float32(value))
+          self.check(make, path)
 
   def test_objects(self):
     class Model:
