@@ -79,9 +79,11 @@ def rebuild_function(fun: Callable, leaves: Sequence[Any],
 
 # Packages of which it is known that the functions in them are constant, and
 # depend on no state: most of the standard library is not among them.
-_CONSTANT = {"jax", "jaxlib", "numpy", "ml_dtypes", "abc", "builtins", "cmath",
-             "collections", "copy", "dataclasses", "enum", "functools",
-             "itertools", "math", "numbers", "operator", "types", "typing"}
+_CONSTANT = {"jax", "jaxlib", "numpy", "ml_dtypes", "abc", "bisect", "builtins",
+             "cmath", "collections", "contextlib", "copy", "dataclasses",
+             "enum", "fractions", "functools", "hashlib", "heapq", "itertools",
+             "math", "numbers", "operator", "re", "string", "struct", "types",
+             "typing", "zlib"}
 
 def constant_name(x: Any) -> tuple[str, ...] | None:
   """Returns the name by which JAX, NumPy or such knows a module or function."""

@@ -30,6 +30,7 @@ import jax.numpy as jnp
 from jax._src import test_util as jtu
 from jax.custom_derivatives import closure_to_pytree
 
+from program_steps import COMBINATORS, FAMILIES
 import random_programs as programs
 
 jax.config.parse_flags_with_absl()
@@ -67,10 +68,10 @@ class RandomPairsTest(jtu.JaxTestCase):
 
   def test_every_two_variants_differ(self):
     body = (('unary', 0, ()),), (('unary', 1, ()),)
-    steps = [(family, i, ()) for family, variants in programs.FAMILIES.items()
+    steps = [(family, i, ()) for family, variants in FAMILIES.items()
              for i in range(len(variants))]
     steps += [(family, i, body[:1 + (family in ('cond', 'switch'))])
-              for family, variants in programs.COMBINATORS.items()
+              for family, variants in COMBINATORS.items()
               for i in range(len(variants))]
     todo = [(0, 0, (step,)) for step in steps]
     todo += [(i, 0, body[0]) for i in range(1, len(programs.ARGUMENTS))]

@@ -1,0 +1,163 @@
+# Copyright 2026 The JAX Authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     https://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""What a definition in a mirror does to the module that it stands for."""
+
+import pathlib
+import sys
+import tempfile
+import types
+from unittest import mock
+
+from absl.testing import absltest
+
+import jax
+from jax._src import test_util as jtu
+
+import jax_patch
+from jax_patch import _patch
+
+from patch_test import CONVERT_HOMES, PatchTestCase
+
+jax.config.parse_flags_with_absl()
+
+
+FAKE_UPSTREAM = '''
+class Rules:
+  def __init__(self): self.bwd = "old"
+  def defvjp(self, bwd): self.bwd, self.new = bwd, True
+
+class Solver:
+  label = "upstream"
+  def solve(self): return "old"
+  def kept(self): return "kept"
+
+def documented():
+  """Upstream's words."""
+
+def redocumented():
+  """Upstream's words."""
+
+def untouched(): pass
+constant = 1
+rules = Rules()
+rules.__module__ = __name__
+alias = documented
+'''
+
+FAKE_MIRROR = '''
+from fake_upstream import rules, untouched
+import functools
+
+class Solver:
+  def solve(self): return "new"
+  @property
+  def added(self): return "added"
+
+class _New: pass
+
+@functools.wraps(print, assigned=())
+def documented(): return "new"
+
+def redocumented():
+  """Words of its own."""
+
+constant = 2
+_instance = _New()
+_another_name = documented
+rules.defvjp("new")
+'''
+
+
+class MirrorRuleTest(PatchTestCase):
+
+  def setUp(self):
+    super().setUp()
+    directory = tempfile.TemporaryDirectory()
+    self.addCleanup(directory.cleanup)
+    for name, text in (("upstream", FAKE_UPSTREAM), ("mirror", FAKE_MIRROR)):
+      path = pathlib.Path(directory.name, f"fake_{name}.py")
+      path.write_text(text)
+    for patcher in (
+        mock.patch.object(sys, "path", [directory.name, *sys.path]),
+        mock.patch.dict(sys.modules),
+        mock.patch.dict(_patch._UPSTREAM, {"fake_mirror": "fake_upstream"}),
+        mock.patch.dict(_patch._rules),
+        mock.patch.object(
+            _patch, "_HOMES", (*_patch._HOMES, "fake_upstream"))):
+      patcher.start()
+      self.addCleanup(patcher.stop)
+    self.addCleanup(jax_patch.revert)
+    import fake_upstream
+    self.upstream = fake_upstream
+
+  def test_definitions(self):
+    upstream = self.upstream
+    before = dict(vars(upstream))
+    jax_patch.apply()
+    import fake_mirror
+    changed = {name for name, value in vars(upstream).items()
+               if before.get(name) is not value}
+    self.assertEqual(changed, {"documented", "redocumented", "_New"})
+    self.assertIs(upstream._New, fake_mirror._New)
+    self.assertEqual(upstream.documented(), "new")
+    jax_patch.revert()
+    self.assertEqual(vars(upstream), before)
+
+  def test_docstrings(self):
+    jax_patch.apply()
+    self.assertEqual(self.upstream.documented.__doc__, "Upstream's words.")
+    self.assertEqual(self.upstream.redocumented.__doc__, "Words of its own.")
+
+  def test_class_of_the_same_name_lends_its_methods(self):
+    solver = self.upstream.Solver()
+    jax_patch.apply()
+    self.assertIsInstance(solver, self.upstream.Solver)
+    self.assertEqual((solver.solve(), solver.added, solver.kept()),
+                     ("new", "added", "kept"))
+    jax_patch.revert()
+    self.assertEqual((solver.solve(), solver.kept()), ("old", "kept"))
+    self.assertFalse(hasattr(solver, "added"))
+
+  def test_rules_of_an_upstream_object(self):
+    rules = self.upstream.rules
+    jax_patch.status()
+    self.assertIn("fake_mirror", sys.modules)
+    self.assertEqual(rules.bwd, "old")
+    self.assertFalse(hasattr(rules, "new"))
+    with jax_patch.patched():
+      self.assertEqual((rules.bwd, rules.new), ("new", True))
+    self.assertEqual(rules.bwd, "old")
+    self.assertFalse(hasattr(rules, "new"))
+
+  def test_new_public_names(self):
+    new = types.ModuleType("new_mirror")
+    exec("def fresh(): pass\ndef shown(): pass\ndef _hidden(): pass",
+         vars(new))
+    api = sys.modules[_patch._API]
+    sys.modules["new_mirror"] = new
+    with (mock.patch.dict(
+              _patch._UPSTREAM, {"new_mirror": "jax._src.custom_derivatives"}),
+          mock.patch.object(api, "shown", new.shown, create=True)):
+      jax_patch.apply()
+      self.assertEqual(
+          [[hasattr(m, name) for m in CONVERT_HOMES]
+           for name in ("fresh", "shown", "_hidden")],
+          [[False, True, True], [True, True, True], [False, False, True]])
+      jax_patch.revert()
+    self.assertStock()
+
+
+if __name__ == "__main__":
+  absltest.main(testLoader=jtu.JaxTestLoader())
