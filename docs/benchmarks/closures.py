@@ -285,8 +285,8 @@ def main():
     workers.stop()
   text = table(rows, about)
   print(text)
-  write_csv(options.out.with_suffix(".csv"), rows, about)
-  options.out.with_suffix(".md").write_text(text, encoding="utf-8")
+  write_csv(pathlib.Path(f"{options.out}.csv"), rows, about)
+  pathlib.Path(f"{options.out}.md").write_text(text, encoding="utf-8")
   progress("done")
 
 
