@@ -18,6 +18,7 @@
 """
 
 import os
+import re
 import sys
 
 from docutils import nodes
@@ -69,9 +70,10 @@ def _check_errors(app, doctree):
 
 
 def _add_title(app, docname, source):
-  # This one is a table and no more, as the benchmarks print it.
-  if docname == "benchmarks/closures":
-    source[0] = "# The table of the benchmarks\n\n" + source[0]
+  # These are tables and no more, as the benchmarks print them.
+  if docname.startswith("benchmarks/closures"):
+    version = re.search(r"^jax ([\d.]+),", source[0], re.MULTILINE)[1]
+    source[0] = f"# The benchmarks on jax {version}\n\n" + source[0]
 
 
 def setup(app):
