@@ -160,7 +160,8 @@ def _key(x: Any, leaf_key: Callable = array_key, parents: tuple = ()
     return t, x
   if t is float or t is complex:
     return t, struct.pack("dd", x.real, x.imag)
-  if t is tuple or t is list or isinstance(x, tuple) and (
+  # Sets in the order in which they are gone through, which may matter.
+  if t in (tuple, list, set, frozenset) or isinstance(x, tuple) and (
       hasattr(x, "_fields") and not getattr(x, "__dict__", None)):
     return t, *[_key(y, leaf_key, parents) for y in x]
   if t is dict:
