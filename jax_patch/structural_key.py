@@ -188,7 +188,7 @@ def _key(x: Any, leaf_key: Callable = array_key, parents: tuple = ()
   if _is_hi_primitive(t):
     state = {k: v for k, v in vars(x).items() if k != "effects"}
     return t, _key(state, leaf_key, parents), x.effects
-  if t.__module__.startswith(("jax.", "jaxlib.", "numpy.")) and (
+  if t.__module__.startswith(("jax.", "jaxlib.")) and (
       t.__module__ != "jax._src.callback" and not hasattr(x, "__wrapped__")):
     # These types compare as JAX's own caches need it.
     try:
