@@ -12,6 +12,8 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
+import csv
+import pathlib
 import sys
 import threading
 import types
@@ -311,6 +313,15 @@ class VersionTest(PatchTestCase):
         warnings.simplefilter("error")
         jax_patch.apply()
       self.assertTrue(jax_patch.status().tested)
+
+  def test_tested_range_is_that_of_the_table(self):
+    # Sessions that ran the tests wrote it. Its first row is the last JAX without
+    # closure_convert, to which nothing is applied.
+    table = pathlib.Path(__file__).parents[1] / "docs" / "versions.csv"
+    with table.open(newline="") as f:
+      _, oldest, *_, newest = [row["jax"] for row in csv.DictReader(f)]
+    next_minor = int(newest.split(".")[1]) + 1
+    self.assertEqual(_patch.TESTED_JAX, f">={oldest},<0.{next_minor}")
 
   def test_warning_as_an_error_leaves_all_as_it_was(self):
     with mock.patch.object(jax, "__version__", "0.13.0"):
