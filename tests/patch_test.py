@@ -315,8 +315,8 @@ class VersionTest(PatchTestCase):
       self.assertTrue(jax_patch.status().tested)
 
   def test_tested_range_is_that_of_the_table(self):
-    # Sessions that ran the tests wrote it. Its first row is the last JAX without
-    # closure_convert, to which nothing is applied.
+    # Sessions that ran the tests wrote it. Its first row is the last JAX that
+    # has no closure_convert, to which nothing is applied.
     table = pathlib.Path(__file__).parents[1] / "docs" / "versions.csv"
     with table.open(newline="") as f:
       _, oldest, *_, newest = [row["jax"] for row in csv.DictReader(f)]
