@@ -16,6 +16,7 @@
 
 from collections.abc import Callable, Sequence
 import functools
+import types
 from typing import Any
 import weakref
 
@@ -28,6 +29,7 @@ from jax._src.interpreters import partial_eval as pe
 from jax._src.tree_util import (
     keystr, tree_flatten, tree_flatten_with_path, tree_unflatten, PyTreeDef)
 from jax._src.util import safe_map, safe_zip, split_list
+from jax_patch import function_tree
 from jax_patch import jaxpr_pickle
 from jax_patch import structural_key
 
@@ -222,7 +224,8 @@ def _eval_body_inlining(eqn: core.JaxprEqn, args: list[Any]) -> list[Any]:
                           policy=params["policy"])
   return evaluate(args)
 
-# What was traced, for each function that compares by identity.
+# What was traced, for each function or owner of methods that compares by
+# identity, and the state of the latter at that time.
 _traced: weakref.WeakKeyDictionary[Callable, dict] = (
     weakref.WeakKeyDictionary())
 
@@ -233,7 +236,8 @@ def hoist_consts(fun: Callable, args: Sequence[Any], kwargs: dict[str, Any],
 
   Args:
     fun: the function. If it captures no tracers, it is not traced again for the
-      same types as long as it is alive.
+      same types as long as it is alive; if it is an object or a method of one,
+      as long as that has not changed.
     args: its positional arguments, or :class:`jax.ShapeDtypeStruct`s for them.
     kwargs: its keyword arguments likewise.
     trace: a function like :func:`trace`.
@@ -243,18 +247,27 @@ def hoist_consts(fun: Callable, args: Sequence[Any], kwargs: dict[str, Any],
   """
   in_flat, in_tree = tree_flatten((tuple(args), kwargs))
   in_avals = tuple(map(core.typeof, in_flat))
-  # A function with an `__eq__` of its own can equal one that captures others.
-  ty = type(fun)
+  # One with an `__eq__` of its own can equal another that captures others.
+  owner = fun.__self__ if type(fun) is types.MethodType else fun
+  ty = type(owner)
   if not (ty.__eq__ is object.__eq__ and ty.__hash__ is object.__hash__ and
           ty.__weakrefoffset__):
     return trace(fun, in_tree, in_avals)
-  key = (trace, in_tree, in_avals, config.trace_context())
-  result = _traced.get(fun, {}).get(key)
-  if result is None:
-    result = trace(fun, in_tree, in_avals)
-    # Tracers must not be kept alive, and are useless to later calls.
-    if not any(isinstance(c, core.Tracer) for c in result[1]):
-      _traced.setdefault(fun, {})[key] = result
+  is_object = ty is not types.FunctionType
+  try:
+    state = function_tree.object_state(owner) if is_object else None
+  except function_tree.NotUnderstood:
+    return trace(fun, in_tree, in_avals)
+  key = (trace, fun is owner or fun.__func__, in_tree, in_avals,
+         config.trace_context())
+  traced_state, result = _traced.get(owner, {}).get(key, (None, None))
+  if result is None or traced_state != state:
+    result = code, consts = trace(fun, in_tree, in_avals)
+    # Tracers must not be kept alive, and are useless to later calls. A rule in
+    # the program may hold the object, which would then keep itself alive.
+    if not any(isinstance(c, core.Tracer) for c in consts) and not (
+        is_object and not structural_key.is_self_contained(code.jaxpr, ())):
+      _traced.setdefault(owner, {})[key] = state, result
   code, consts = result
   return code, list(consts)
 

@@ -179,6 +179,62 @@ def function_globals(fun: types.FunctionType) -> dict[str, Any]:
     raise NotUnderstood(fun)  # It may draw from NumPy's global generator.
   return env
 
+class _Same:
+  # Equals another of the very same object, which it does not keep alive.
+
+  def __init__(self, x):
+    try:
+      self.get = weakref.ref(x)
+    except TypeError:
+      self.get = lambda: x
+
+  def __eq__(self, other):
+    return self.get() is not None and self.get() is other.get()
+
+def object_state(x: Any, seen: dict[int, int] | None = None) -> Any:
+  """Returns something that is equal until an object, or one in it, changes.
+
+  That is what attributes and containers hold. Arrays and functions are told
+  apart by identity, arrays of NumPy, which may change, by value.
+
+  Raises:
+    NotUnderstood: If there is something that may change unseen, or too much.
+  """
+  seen = {} if seen is None else seen
+  visit = lambda y: object_state(y, seen)
+  t = type(x)
+  if x is None or t in (bool, int, str, bytes):
+    return t, x
+  if t in (float, complex):
+    return t, struct.pack("dd", x.real, x.imag)
+  if id(x) in seen:
+    return "seen", seen[id(x)]
+  seen[id(x)] = len(seen)
+  if len(seen) > _MAX_OBJECTS:
+    raise NotUnderstood(x)
+  if isinstance(x, np.ndarray) and x.nbytes <= _MAX_BYTES:
+    return t, x.dtype, x.shape, x.tobytes()
+  if isinstance(x, (Array, np.generic, np.dtype, *_IMMUTABLE)):
+    return t, _Same(x)
+  if isinstance(x, types.MethodType):
+    return t, visit(x.__self__), visit(x.__func__)
+  if isinstance(x, functools.partial):
+    return t, visit(x.func), visit(x.args), visit(x.keywords)
+  if isinstance(x, (tuple, list, set, frozenset)):
+    return t, *map(visit, x)
+  if isinstance(x, dict):
+    return t, *[(visit(k), visit(v)) for k, v in x.items()]
+  if not hasattr(x, "__dict__") or any(
+      hasattr(c, "__slots__") for c in t.__mro__):
+    raise NotUnderstood(x)
+  return t, _Same(x), visit(x.__dict__)
+
+_MAX_OBJECTS = 1000
+_MAX_BYTES = 4096
+
+_IMMUTABLE = (type, types.ModuleType, types.FunctionType,
+              types.BuiltinFunctionType, range, slice, _jax.PjitFunction)
+
 def _is_leaf(x: Any) -> bool:
   return (isinstance(x, Array) or type(x) is np.ndarray or
           isinstance(x, np.inexact))

@@ -186,6 +186,74 @@ class TraceBySourceTest(jtu.JaxTestCase):
       return lambda x: model(x)
     self.check(make, 1., 2., jnp.array(3.), jnp.array(4.))
 
+  @parameterized.parameters("method", "__call__", "object")
+  def test_object_that_changes(self, what):
+    calls = []
+    class Part:
+      pass
+    class Model:
+      def __init__(self):
+        self.scale, self.array, self.table = 1., jnp.ones(1), np.ones(1)
+        self.part, self.dict, self.me = Part(), {"a": [jnp.ones(1)]}, self
+        self.part.scale = 1.
+      def method(self, x):
+        calls.append(x)
+        return (x * self.scale * self.array[0] * self.table[0] *
+                self.part.scale * self.dict["a"][0][0])
+      __call__ = method
+
+    def check(model, expected):
+      fun = model if what == "object" else getattr(model, what)
+      converted, _ = jax.closure_convert(fun, 1.)
+      self.assertEqual(float(converted(1.)), expected)
+      self.assertEqual(float(closure_to_pytree(fun, 1.)(1.)), expected)
+      before = len(calls)
+      jax.closure_convert(fun, 1.)
+      closure_to_pytree(fun, 1.)
+      self.assertLen(calls, before)
+
+    model = Model()
+    check(model, 1.)
+    model.scale = 2.
+    check(model, 2.)
+    model.array = jnp.full(1, 3.)
+    check(model, 6.)
+    model.table[0] = 5.
+    check(model, 30.)
+    model.part.scale = 7.
+    check(model, 210.)
+    model.dict["a"][0] = jnp.full(1, 11.)
+    check(model, 2310.)
+    gone = [weakref.ref(model), weakref.ref(model.array)]
+    del model
+    gc.collect()
+    self.assertEqual([ref() for ref in gone], [None, None])
+
+  def test_object_that_a_rule_holds(self):
+    class Model:
+      def method(self, x):
+        f = jax.custom_jvp(lambda x: x)
+        f.defjvp(lambda p, t: (p[0], t[0] * vars(self).get("scale", 1.)))
+        return f(x)
+    model = Model()
+    jax.closure_convert(model.method, 1.)
+    closure_to_pytree(model.method, 1.)
+    model_ref = weakref.ref(model)
+    del model
+    gc.collect()
+    self.assertIsNone(model_ref())
+
+  def test_object_with_slots(self):
+    class Model:
+      __slots__ = ("scale", "__weakref__")
+      def __call__(self, x):
+        return x * self.scale
+    model = Model()
+    for model.scale in (1., 2., 3.):
+      converted, _ = jax.closure_convert(model, 1.)
+      self.assertEqual(float(converted(1.)), model.scale)
+      self.assertEqual(float(closure_to_pytree(model, 1.)(1.)), model.scale)
+
   def test_defaults(self):
     def make(c):
       def fun(x, y=c, *, z=2 * c):
