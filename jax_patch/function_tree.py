@@ -194,8 +194,9 @@ class _Same:
 def object_state(x: Any, seen: dict[int, int] | None = None) -> Any:
   """Returns something that is equal until an object, or one in it, changes.
 
-  That is what attributes and containers hold. Arrays and functions are told
-  apart by identity, arrays of NumPy, which may change, by value.
+  That is what attributes, its own and those of its class, and containers hold.
+  Arrays and functions are told apart by identity, arrays of NumPy, which may
+  change, by value.
 
   Raises:
     NotUnderstood: If there is something that may change unseen, or too much.
@@ -227,13 +228,16 @@ def object_state(x: Any, seen: dict[int, int] | None = None) -> Any:
   if not hasattr(x, "__dict__") or any(
       hasattr(c, "__slots__") for c in t.__mro__):
     raise NotUnderstood(x)
-  return t, _Same(x), visit(x.__dict__)
+  of_class = {name: value for c in reversed(t.__mro__) if c is not object
+              for name, value in vars(c).items() if name[:2] != "__"}
+  return t, _Same(x), visit(x.__dict__), visit(of_class)
 
 _MAX_OBJECTS = 1000
 _MAX_BYTES = 4096
 
 _IMMUTABLE = (type, types.ModuleType, types.FunctionType,
-              types.BuiltinFunctionType, range, slice, _jax.PjitFunction)
+              types.BuiltinFunctionType, _jax.PjitFunction, property,
+              staticmethod, classmethod, range, slice)
 
 def _is_leaf(x: Any) -> bool:
   return (isinstance(x, Array) or type(x) is np.ndarray or

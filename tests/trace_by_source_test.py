@@ -191,7 +191,12 @@ class TraceBySourceTest(jtu.JaxTestCase):
     calls = []
     class Part:
       pass
-    class Model:
+    class Base:
+      offset = 0.
+      @property
+      def shift(self):
+        return self.offset
+    class Model(Base):
       def __init__(self):
         self.scale, self.array, self.table = 1., jnp.ones(1), np.ones(1)
         self.part, self.dict, self.me = Part(), {"a": [jnp.ones(1)]}, self
@@ -199,7 +204,7 @@ class TraceBySourceTest(jtu.JaxTestCase):
       def method(self, x):
         calls.append(x)
         return (x * self.scale * self.array[0] * self.table[0] *
-                self.part.scale * self.dict["a"][0][0])
+                self.part.scale * self.dict["a"][0][0] + self.shift)
       __call__ = method
 
     def check(model, expected):
@@ -224,6 +229,8 @@ class TraceBySourceTest(jtu.JaxTestCase):
     check(model, 210.)
     model.dict["a"][0] = jnp.full(1, 11.)
     check(model, 2310.)
+    Base.offset = 13.
+    check(model, 2323.)
     gone = [weakref.ref(model), weakref.ref(model.array)]
     del model
     gc.collect()
