@@ -191,7 +191,7 @@ class _Same:
   def __eq__(self, other):
     return self.get() is not None and self.get() is other.get()
 
-def object_state(x: Any, seen: dict[int, int] | None = None) -> Any:
+def object_state(x: Any, seen: dict[int, tuple] | None = None) -> Any:
   """Returns something that is equal until an object, or one in it, changes.
 
   That is what attributes, its own and those of its class, and containers hold.
@@ -209,8 +209,8 @@ def object_state(x: Any, seen: dict[int, int] | None = None) -> Any:
   if t in (float, complex):
     return t, struct.pack("dd", x.real, x.imag)
   if id(x) in seen:
-    return "seen", seen[id(x)]
-  seen[id(x)] = len(seen)
+    return "seen", seen[id(x)][0]
+  seen[id(x)] = len(seen), x  # Held, so that no other object gets its id.
   if len(seen) > _MAX_OBJECTS:
     raise NotUnderstood(x)
   if isinstance(x, np.ndarray) and x.nbytes <= _MAX_BYTES:
