@@ -232,7 +232,7 @@ def object_state(x: Any, seen: dict[int, tuple] | None = None) -> Any:
               for name, value in vars(c).items() if name[:2] != "__"}
   return t, _Same(x), visit(x.__dict__), visit(of_class)
 
-_MAX_OBJECTS = 1000
+_MAX_OBJECTS = 10_000
 _MAX_BYTES = 4096
 
 _IMMUTABLE = (type, types.ModuleType, types.FunctionType,
