@@ -13,25 +13,22 @@
 # limitations under the License.
 
 from collections.abc import Callable, Sequence
-import contextlib
-from functools import cached_property
-import struct
+import types
 from typing import Any
-import weakref
+import warnings
 
-from jax._src import config
 from jax._src import core
+from jax._src import linear_util as lu
 from jax._src import traceback_util
+from jax._src.api_util import debug_info, flatten_fun
+from jax._src.interpreters import partial_eval as pe
 from jax._src.state.types import AbstractRef
-from jax._src.tree_util import register_pytree_node_class
-from jax._src.util import safe_map, safe_zip
-from jax_patch import jaxpr_pickle
-from jax_patch import structural_key
-from jax_patch.const_free import (
-    bad_inputs, check_hoisted, ConstFreeFunction, flatten_args, hoist_consts,
-    mismatch, trace)
-from jax_patch.function_tree import flatten_function, NotUnderstood
-from jax_patch.trace_by_source import trace_by_source
+from jax._src.tree_util import (
+    keystr, Partial, PyTreeDef, tree_flatten, tree_flatten_with_path,
+    tree_structure, tree_unflatten)
+from jax._src.util import (
+    safe_map, safe_zip, split_list, weakref_lru_cache)
+from jax_patch.jaxpr_key import closure_key
 
 
 traceback_util.register_exclusion(__file__)
@@ -47,43 +44,28 @@ def closure_convert(fun: Callable, *example_args, **example_kwargs
   """Makes the values that a function captures its explicit arguments.
 
   A rule given to :func:`jax.custom_vjp` or :func:`jax.custom_jvp` sees the
-  formal arguments of the function that it differentiates, and nothing else. A
-  solver that takes a Python function, an objective or a residual or a vector
-  field, therefore cannot differentiate with respect to what that function
-  captured; worse, a captured value that belongs to a surrounding
-  transformation is no longer usable by the time that the rule runs. Closure
-  conversion pulls those values out. They then cross the boundary of the custom
-  rule like any other argument.
+  formal arguments of the function that it differentiates, but not what a Python
+  function among them captured, be it from its closure, from a global or from
+  the closure of a function that it calls. Closure conversion pulls these values
+  out, so that they cross the boundary of the rule like any other argument.
 
-  *Captured* means used in a computation while ``fun`` runs on arguments of the
-  example types. What Python records in ``fun.__closure__`` plays no role: a
-  value reached through a global, an attribute, or the closure of a function
-  that ``fun`` calls counts just the same.
+  Every tracer that ``fun`` meets when it runs on arguments of the example types
+  is hoisted once, whatever its dtype and transformation. Concrete arrays take
+  no part in differentiation and stay in the converted function.
 
-  Every captured value that a transformation is tracing (a
-  :class:`jax.core.Tracer`) is hoisted, whatever its dtype: floating-point and
-  complex values, but also integers, booleans and PRNG keys, and whether or not
-  it is being differentiated. Each is hoisted once, however often it is used.
-  Concrete arrays stay inside the converted function as constants, since they
-  take no part in differentiation and outlive every transformation.
-
-  Example usage, for reverse mode. The root ``x`` of ``f(x, *aux) = 0`` depends
-  on the hoisted values ``aux`` by the implicit function theorem:
-  ``dx = -(df/dx)^{-1} (df/daux) daux``::
-
-    import functools
-    import jax
-    import jax.numpy as jnp
+  Example usage, for a root of ``f`` and its derivative by the implicit function
+  theorem::
 
     def root(f, x0):
       f_converted, aux = jax.closure_convert(f, x0)
       return _root(f_converted, x0, *aux)
 
-    @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-    def _root(f, x0, *aux):
-      def newton(_, x):
+    def _newton(f, x0, *aux):
+      def step(_, x):
         return x - jnp.linalg.solve(jax.jacobian(f)(x, *aux), f(x, *aux))
-      return jax.lax.fori_loop(0, 20, newton, x0)
+      return jax.lax.fori_loop(0, 20, step, x0)
+
+    _root = jax.custom_vjp(_newton, nondiff_argnums=(0,))
 
     def _root_fwd(f, x0, *aux):
       x = _root(f, x0, *aux)
@@ -102,14 +84,9 @@ def closure_convert(fun: Callable, *example_args, **example_kwargs
 
     jax.grad(loss)(jnp.array([4., 9.]))  # 1 / (2 sqrt(a)): [1/4, 1/6]
 
-  The same solver with a forward rule, which JAX can also transpose, so that it
-  supports both modes and derivatives of every order::
+  The same with a forward rule, which has derivatives of every order::
 
-    @functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
-    def _root(f, x0, *aux):
-      def newton(_, x):
-        return x - jnp.linalg.solve(jax.jacobian(f)(x, *aux), f(x, *aux))
-      return jax.lax.fori_loop(0, 20, newton, x0)
+    _root = jax.custom_jvp(_newton, nondiff_argnums=(0,))
 
     @_root.defjvp
     def _root_jvp(f, primals, tangents):
@@ -118,317 +95,174 @@ def closure_convert(fun: Callable, *example_args, **example_kwargs
       _, f_dot = jax.jvp(lambda *aux: f(x, *aux), aux, aux_dot)
       return x, -jnp.linalg.solve(jax.jacobian(f)(x, *aux), f_dot)
 
-  **Integers in a rule.** A ``custom_jvp`` rule receives a tangent of dtype
-  ``float0`` for each hoisted integer, boolean or PRNG key, which is what
-  :func:`jax.jvp` wants for them. A ``custom_vjp`` rule may return ``None``,
-  zeros, or the ``float0`` array that :func:`jax.vjp` produces: JAX disregards
-  what is returned for such an argument. Arithmetic on those cotangents is an
-  error, so a rule that combines them should select the inexact values first.
+  Tangents and cotangents of hoisted integers, booleans and PRNG keys are of
+  dtype ``float0``. A rule that does arithmetic on them has to leave those out.
 
-  **Other types.** The converted function may be called with arguments of other
-  shapes or dtypes than it was converted for. It then converts ``fun`` again
-  for the new types, which requires that whatever tracers ``fun`` captures
-  there were hoisted at the example types too. A weakly typed argument of the
-  right dtype is no other type.
+  Converted functions compare by what they compute, so that a closure written in
+  a loop is one function to ``static_argnums`` and ``nondiff_argnums``.
 
   Args:
-    fun: Function to be converted. It must be pure. Any callable will do.
-    *example_args: Pytrees of arrays, NumPy arrays, Python scalars or
-      :class:`jax.ShapeDtypeStruct`\\ s, of which only structures, shapes and
-      dtypes matter: the types of the positional arguments of ``fun``.
-    **example_kwargs: The same for the keyword arguments of ``fun``.
+    fun: Callable to be converted. It must be pure.
+    *example_args: Pytrees of arrays, scalars or :class:`jax.ShapeDtypeStruct`,
+      which give the types of the positional arguments of ``fun``.
+    **example_kwargs: The same for its keyword arguments.
 
   Returns:
-    A pair ``(converted_fun, aux_args)``. ``aux_args`` is the list of hoisted
-    values. ``converted_fun(*args, *aux_args, **kwargs)`` computes
-    ``fun(*args, **kwargs)`` and captures no tracer.
+    A pair of ``converted_fun`` and the list ``aux_args`` of hoisted values.
+    ``converted_fun(*args, *aux_args, **kwargs)`` computes what ``fun(*args,
+    **kwargs)`` does. It warns at other shapes and dtypes than the example's.
 
   Raises:
-    TypeError: If a leaf of the example arguments is not a valid JAX type, or
-      ``fun`` captures a ``Ref`` that is being traced. The converted function
-      raises it for arguments whose pytree structure is not that of the example
-      arguments, for a wrong number of hoisted values or values of other types
-      than were hoisted, and at other argument types if ``fun`` does not accept
-      them or captures further tracers there.
-
-  See https://github.com/jax-ml/jax/issues/5222, which asked for this function,
-  and https://github.com/jax-ml/jax/pull/14760 for hoisting every dtype.
+    TypeError: If a leaf of the example arguments is not a valid JAX type, or if
+      the converted function is called with arguments of another structure, or
+      with hoisted values of another number or type.
   """
-  code, consts = hoist_consts(fun, example_args, example_kwargs)
-  hoisted = [c for c in consts if isinstance(c, core.Tracer)]
-  _check_no_refs(code, hoisted)
-  return _ConvertedFunction(fun, code, consts), hoisted
+  return _closure_convert(_ConvertedFunction, fun, example_args, example_kwargs)
 
 def closure_to_pytree(fun: Callable, *example_args, **example_kwargs
-                      ) -> Callable:
-  """Makes a function a pytree, of the values that it captures.
+                      ) -> Partial:
+  """Makes a function a pytree of the values that it captures.
 
-  The function becomes a value like any other: an argument of a transformed
-  function, differentiable, batched, carried through a loop. Its leaves are all
-  the arrays that ``fun`` captures, in the sense of :func:`jax.closure_convert`,
-  concrete ones included. Everything else about it is part of its treedef, which
-  compares by structure. Two functions written alike, that capture other values
-  of the same types, are one type of argument, and what was compiled for one
-  serves the other.
-
-  For example:
+  Its leaves are all arrays that ``fun`` captures in the sense of
+  :func:`jax.closure_convert`, also concrete ones, so that it can be an argument
+  of transformed functions. Functions that differ in the values of those arrays
+  alone have the same treedef, and what was compiled for one serves all:
 
   >>> import jax
   >>> import jax.numpy as jnp
-  >>> from jax.custom_derivatives import closure_to_pytree
 
   >>> def line(slope):
-  ...   return closure_to_pytree(lambda x: slope * x, 1.)
-
-  >>> @jax.jit
-  ... def call_at_two(f):
-  ...   return f(2.)
-
+  ...   return jax.custom_derivatives.closure_to_pytree(lambda x: slope * x, 1.)
+  >>> call_at_two = jax.jit(lambda f: f(2.))
   >>> print(call_at_two(line(jnp.array(3.))))
   6.0
   >>> print(call_at_two(line(jnp.array(4.))))  # compiles nothing
   8.0
-  >>> print(*jax.tree.leaves(jax.grad(call_at_two)(line(jnp.array(3.)))))
-  2.0
 
   Args:
-    fun: Function to be converted. It must be pure. Any callable will do.
-    *example_args: Pytrees of arrays, NumPy arrays, Python scalars or
-      :class:`jax.ShapeDtypeStruct` instances: the types of the positional
-      arguments of ``fun``.
-    **example_kwargs: The same for the keyword arguments of ``fun``.
+    fun, *example_args, **example_kwargs: As for :func:`jax.closure_convert`.
 
   Returns:
-    A callable pytree that computes ``fun`` at arguments of the example types. A
-    cotangent of it is a pytree of the same form. It can be pickled, and loaded
-    by the same version of JAX, unless ``fun`` contains rules of custom
-    derivatives or calls back into Python.
+    A :class:`jax.tree_util.Partial` that computes ``fun``. It raises what a
+    converted function of :func:`jax.closure_convert` raises.
 
-  Raises:
-    TypeError: If a leaf of the example arguments is not a valid JAX type, or
-      ``fun`` captures a ``Ref``. Calling the result raises it for arguments or
-      leaves of other structures, shapes or dtypes.
-
-  See https://github.com/jax-ml/jax/pull/5244, where this form was suggested.
+  See https://github.com/jax-ml/jax/pull/5244.
   """
-  code, consts = hoist_consts(fun, example_args, example_kwargs,
-                              trace_by_source)
-  _check_no_refs(code, consts)
-  return _ClosurePytree(code, consts)
+  code, values = _closure_convert(_FunctionOfValues, fun, example_args,
+                                  example_kwargs)
+  return Partial(code, values)
 
-def _check_no_refs(code: ConstFreeFunction, hoisted: Sequence[Any]):
-  for c in hoisted:
-    if isinstance(core.typeof(c), AbstractRef):
-      raise TypeError(
-          "Closure conversion hoists values, but the function "
-          f"{code.jaxpr.debug_info.func_src_info} captures a mutable reference "
-          f"of type {core.typeof(c)}. Make it an argument of the function.")
+def _closure_convert(cls, fun, args, kwargs):
+  in_flat, in_tree = tree_flatten((args, kwargs))
+  in_avals = tuple(map(core.typeof, in_flat))
+  # Other callables could compare equal and yet capture other values.
+  is_function = type(fun) is types.FunctionType
+  known = _conversions(fun, cls, in_tree, in_avals) if is_function else []
+  if not known:
+    debug = debug_info("closure_convert", fun, args, kwargs)
+    flat_fun, out_tree = flatten_fun(lu.wrap_init(fun, debug_info=debug),
+                                     in_tree)
+    jaxpr, _, consts = pe.trace_to_jaxpr_dynamic(flat_fun, in_avals)
+    jaxpr = pe.convert_constvars_jaxpr(jaxpr)
+    converted = cls(jaxpr, consts, in_tree, out_tree())
+    hoisted = [c for c in consts if cls.is_hoisted(c)]
+    if any(isinstance(c, core.Tracer) for c in consts):
+      known = []
+    known.append((converted, hoisted))
+  converted, hoisted = known[0]
+  return converted, list(hoisted)
 
-@register_pytree_node_class
-class _ClosurePytree:
-  # What `closure_to_pytree` returns.
-
-  def __init__(self, code: ConstFreeFunction, consts: Sequence[Any]):
-    self._code = code
-    self._consts = list(consts)
-
-  def tree_flatten(self):
-    # Treedefs hash without this, and are compared when something that the rules
-    # of custom derivatives refer to may have changed.
-    hash(self._code)
-    return self._consts, self._code
-
-  @classmethod
-  def tree_unflatten(cls, code, consts):
-    return cls(code, consts)
-
-  def __repr__(self):
-    name = self._code.jaxpr.debug_info.func_src_info
-    return f"closure_to_pytree({name})({self._consts})"
-
-  def __reduce__(self):
-    return _ClosurePytree, (
-        self._code, map(jaxpr_pickle.picklable, self._consts))
-
-  def __call__(self, *args, **kwargs):
-    code = self._code
-    made_by = "closure_to_pytree"
-    in_flat, _ = flatten_args(code.in_tree, 0, args, kwargs, made_by)
-    in_avals = map(core.typeof, in_flat)
-    if not all(map(core.typematch, code.in_avals, in_avals)):
-      raise TypeError(f"{bad_inputs(made_by)}: "
-                      f"{mismatch(code.in_tree, code.in_avals, in_avals)}")
-    check_hoisted(code.const_avals, self._consts, made_by)
-    return code.call_flat(self._consts, in_flat)
-
-class _Peers:
-  # What is known of functions that have compared equal, in a union-find forest.
-
-  def __init__(self):
-    self.parent = None
-    self.size = 1
-    self.at_other_types = False  # Some were called at other types.
-    self.other_sources = False  # Some may differ there.
-
-  def root(self):
-    while self.parent is not None:
-      self = self.parent
-    return self
-
-  def merge(self, other):
-    # The smaller goes below the larger, so that the forest stays flat, and
-    # functions that come and go leave nothing in it.
-    if self is other:
-      return self
-    small, large = sorted((self, other), key=lambda peers: peers.size)
-    small.parent = large
-    large.size += small.size
-    large.at_other_types |= small.at_other_types
-    large.other_sources |= small.other_sources
-    return large
+@weakref_lru_cache
+def _conversions(fun, cls, in_tree, in_avals):
+  # Holds what a function was converted to, if it captured no tracer.
+  return []
 
 class _ConvertedFunction:
-  # What `closure_convert` returns: `fun` with the tracers that it captured made
-  # arguments, and the concrete values that it captured kept.
+  # Refers neither to what was converted nor to the hoisted values.
 
-  def __init__(self, fun: Callable, code: ConstFreeFunction,
-               consts: Sequence[Any]):
-    tracers = [c for c in consts if isinstance(c, core.Tracer)]
-    self._code = code
-    self._peers = _Peers()
-    self._is_hoisted = [isinstance(c, core.Tracer) for c in consts]
-    self._kept = [c for c in consts if not isinstance(c, core.Tracer)]
-    self._hoisted = map(weakref.ref, tracers)
-    self._hoisted_avals = map(core.typeof, tracers)
-    self._merge_consts = self._make_merge(consts)
-    self._at_other_types = {}
-    if tracers and config.check_tracer_leaks.value:
-      # The rules of a custom derivative outlive the trace around them, and so
-      # does this object. Holding `fun` would be reported as a leak of what it
-      # captured, though nothing but a call at other types ever looks at it.
-      try:
-        self._fun = weakref.ref(fun)
-      except TypeError:
-        self._fun = lambda: None
-    else:
-      self._fun = lambda: fun
+  @staticmethod
+  def is_hoisted(const):
+    return isinstance(const, core.Tracer)
 
-  # Equal are functions that compute the same from the same hoisted values. At
-  # the example types that shows. At other types it holds if both were made by
-  # the same code from the same values, in short if their sources are equal. If
-  # that cannot be told, they are equal as long as neither is called at other
-  # types. A cache may then give one for the other, so that such a call later on
-  # is an error, to them and to all that equal them.
+  def __init__(self, jaxpr: core.Jaxpr, consts: Sequence[Any],
+               in_tree: PyTreeDef, out_tree: PyTreeDef):
+    self._jaxpr = jaxpr
+    self._hoisted = map(self.is_hoisted, consts)
+    self._kept = [c for c in consts if not self.is_hoisted(c)]
+    self._in_tree = in_tree
+    self._out_tree = out_tree
+    self.__name__ = self.__qualname__ = jaxpr.debug_info.func_name
+    # Made right now, as a NumPy array that it depends on can change.
+    # Treedefs that are equal can differ in 1 and True, which their text shows.
+    self._key = closure_key(
+        jaxpr, self._kept, (*self._hoisted,), in_tree, out_tree,
+        f"{in_tree} {out_tree}", self.__name__)
 
   def __hash__(self):
-    # Whoever keeps this hashes it, so now is when to look at what may change.
-    self._source
-    return hash((self._code, self._kept_key))
+    return hash(self._key)
 
   def __eq__(self, other):
-    if self is other:
-      return True
-    if not (isinstance(other, _ConvertedFunction) and
-            self._is_hoisted == other._is_hoisted and
-            (self._code is other._code or self._code == other._code and
-             self._kept_key == other._kept_key)):
-      return False
-    same_source = self._code is other._code or self._source == other._source
-    mine, others = self._peers.root(), other._peers.root()
-    if not same_source and (mine.at_other_types or others.at_other_types):
-      return False
-    mine.merge(others).other_sources |= not same_source
-    return True
-
-  @cached_property
-  def _kept_key(self):
-    return tuple(map(structural_key.array_key, self._kept))
-
-  @cached_property
-  def _source(self):
-    # Equal for functions made by the same code from the same values, with
-    # tracers of the same types hoisted from the same places.
-    place = {id(ref()): i for i, ref in enumerate(self._hoisted)}
-    fun = self._fun()
-    try:
-      if fun is None:
-        raise NotUnderstood(fun)
-      tree = flatten_function(fun)
-    except NotUnderstood:
-      return object()
-    return (tree.structure, struct.pack(f"{len(tree.floats)}d", *tree.floats),
-            *[(core.typeof(x), place.get(id(x))) if isinstance(x, core.Tracer)
-              else structural_key.array_key(x, max_host_bytes=256)
-              for x in tree.leaves])
+    return type(self) is type(other) and self._key is other._key
 
   def __repr__(self):
-    return f"closure_convert({self._code.jaxpr.debug_info.func_src_info})"
+    return f"closure_convert({self._jaxpr.debug_info.func_src_info})"
 
-  def __call__(self, *args_hoisted, **kwargs):
-    in_flat, hoisted = flatten_args(
-        self._code.in_tree, len(self._hoisted), args_hoisted, kwargs)
-    check_hoisted(self._hoisted_avals, hoisted)
-    in_avals = tuple(map(core.typeof, in_flat))
-    if all(map(core.typematch, self._code.in_avals, in_avals)):
-      code, merge_consts = self._code, self._merge_consts
-    else:
-      if in_avals not in self._at_other_types:
-        self._at_other_types[in_avals] = self._convert_again(in_avals)
-      code, merge_consts = self._at_other_types[in_avals]
-    return code.call_flat(merge_consts(hoisted), in_flat)
+  def __deepcopy__(self, memo):
+    return self
 
-  def _make_merge(self, consts: Sequence[Any]) -> Callable:
-    # Splits `consts` into hoisted tracers, known by their place among those of
-    # the first conversion, and constants. Returns a function that puts given
-    # values in place of the former.
-    place = {id(ref()): i for i, ref in enumerate(self._hoisted)}
-    is_tracer = [isinstance(c, core.Tracer) for c in consts]
-    values = [place[id(c)] if t else c for c, t in zip(consts, is_tracer)]
-    def merge(hoisted):
-      return [hoisted[v] if t else v for v, t in zip(values, is_tracer)]
-    return merge
+  def __call__(self, *args, **kwargs):
+    num_args = max(len(args) - sum(self._hoisted), 0)
+    return self.eval(*split_list(args, [num_args]), kwargs)
 
-  def _convert_again(self, in_avals: tuple[core.AbstractValue, ...]
-                     ) -> tuple[ConstFreeFunction, Callable]:
-    # See https://github.com/jax-ml/jax/issues/6867.
-    in_tree = self._code.in_tree
-    try:
-      fun = self._fun()
-      if fun is None:
-        raise TypeError("the function is gone, because closure_convert does "
-                        "not keep it while tracer leaks are being checked")
-      peers = self._peers.root()
-      if peers.other_sources:
-        raise TypeError("the function has compared equal to another, which is "
-                        "alike at the example types and may not be at these")
-      peers.at_other_types = True
-      with _reuse_tracers([ref() for ref in self._hoisted]):
-        code, consts = trace(fun, in_tree, in_avals)
-      try:
-        return code, self._make_merge(consts)
-      except KeyError:
-        raise TypeError("there the function captures tracers that it did not "
-                        "capture at the example types") from None
-    except Exception as e:
+  def eval(self, args, hoisted, kwargs, warn=True):
+    const_avals, in_avals = split_list(
+        self._jaxpr.in_avals, [len(self._hoisted)])
+    hoisted_avals = [a for a, h in zip(const_avals, self._hoisted) if h]
+    in_flat, in_tree = tree_flatten((tuple(args), kwargs))
+    if in_tree != self._in_tree or len(hoisted) != len(hoisted_avals):
       raise TypeError(
-          f"{bad_inputs()}: "
-          f"{mismatch(in_tree, self._code.in_avals, in_avals)}, and the "
-          "function could not be converted again for the new types: "
-          f"{e}") from e
+          "The inputs to the closure produced by closure_convert must have the "
+          f"structure {self._in_tree} of the example arguments, followed by "
+          f"{len(hoisted_avals)} hoisted value(s), but got {in_tree} followed "
+          f"by {len(hoisted)}.")
+    if other := _other_types(("aux_args",), tree_structure((hoisted_avals,)),
+                             hoisted_avals, hoisted):
+      raise TypeError("The inputs to the closure produced by closure_convert "
+                      f"must have the types of what was hoisted, but {other}.")
+    if warn and (other := _other_types(("args", "kwargs"), in_tree, in_avals,
+                                       in_flat)):
+      # See https://github.com/jax-ml/jax/issues/6867
+      warnings.warn(
+          f"In a call of {self!r}, {other}. This evaluates the program that was "
+          "traced for the example arguments, which can be wrong at other types, "
+          "and will become an error. Convert the function for the types that it "
+          "is called with.", FutureWarning, stacklevel=3)
+    hoisted, kept = iter(hoisted), iter(self._kept)
+    consts = [next(hoisted if h else kept) for h in self._hoisted]
+    out_flat = core.eval_jaxpr(self._jaxpr, (), *consts, *in_flat)
+    return tree_unflatten(self._out_tree, out_flat)
 
-@contextlib.contextmanager
-def _reuse_tracers(tracers: Sequence[core.Tracer | None]):
-  # The rule of a custom derivative runs when the traces of what its function
-  # captured may have ended, and JAX refuses to bind tracers of such a trace. To
-  # trace the function again is sound all the same: those tracers only become
-  # constants of the new jaxpr, and are then replaced by the hoisted values.
-  ended = [t._trace for t in tracers
-           if t is not None and not t._trace.is_valid()]
-  for t in ended:
-    t._invalidated = False
-  try:
-    yield
-  finally:
-    for t in ended:
-      t._invalidated = True
+def _other_types(names, tree, avals, values):
+  # Says which of the values are not of the shapes and dtypes in `avals`.
+  other = [(t := core.typeof(x)) is not a and
+           (t.shape, t.dtype) != (a.shape, a.dtype)
+           for a, x in zip(avals, values)]
+  if not any(other):
+    return ""
+  paths, _ = tree_flatten_with_path(tree_unflatten(tree, avals))
+  return " and ".join(
+      f"{names[path[0].idx]}{keystr(path[1:])} is of type "
+      f"{core.typeof(x).str_short()} instead of {a.str_short()}"
+      for (path, a), x, o in zip(paths, values, other) if o)
 
+class _FunctionOfValues(_ConvertedFunction):
+  # What `closure_to_pytree` makes a `Partial` over the list of all captured
+  # values. No rule can have a mutable array as a residual, so it stays inside.
+
+  @staticmethod
+  def is_hoisted(const):
+    is_ref = isinstance(core.typeof(const), AbstractRef)
+    return not is_ref or isinstance(const, core.Tracer)
+
+  def __call__(self, values, *args, **kwargs):
+    return self.eval(args, values, kwargs)

@@ -173,29 +173,6 @@ class SoundnessTest(jtu.JaxTestCase):
     self.assertNotEqual(jax.tree.structure(f), jax.tree.structure(g))
 
 
-def _calls_at_six(f, *aux):
-  return jnp.sum(f(jnp.arange(6., dtype='float32'), *aux))
-
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _backward_at_six(f, *aux):
-  return jnp.sum(f(jnp.arange(3., dtype='float32'), *aux))
-
-def _backward_at_six_bwd(f, aux, g):
-  return jax.vjp(functools.partial(_calls_at_six, f), *aux)[1](g)
-
-_backward_at_six.defvjp(lambda f, *aux: (_backward_at_six(f, *aux), aux),
-                        _backward_at_six_bwd)
-
-def _always_double(a):
-  return lambda z: a * z * 2.
-
-def _double_at_three(a):
-  return lambda z: a * z * (2. if z.shape == (3,) else 5.)
-
-def _both(z, at_three, elsewhere):
-  return z * (at_three if z.shape == (3,) else elsewhere)
-
-
 class CacheTest(jtu.JaxTestCase):
 
   @parameterized.parameters("static", "nondiff_vjp", "nondiff_jvp")
@@ -239,68 +216,6 @@ class CacheTest(jtu.JaxTestCase):
         jax.value_and_grad(loss)(jnp.float32(7.), x)
     self.assertLen(traces, num_traces)
     self.assertEqual((count(), misses()), (0, 0))
-
-  @parameterized.product(
-      first=[0, 1], solver=["jit", "jit_of_backward", "backward"])
-  def test_alike_at_the_example_type_alone(self, first, solver):
-    def calls_at_six(f, *aux):
-      return _calls_at_six(f, *aux)
-    def backward_at_six(f, *aux):
-      return _backward_at_six(f, *aux)
-
-    def grad(make):
-      def loss(a):
-        f, aux = jax.closure_convert(make(a), np.ones(3, 'float32'))
-        return solve(f, *aux)
-      return jax.grad(loss)(jnp.float32(1.))
-
-    makes = [_always_double, _double_at_three]
-    for again in range(2):  # Two of `jit` share traces, but not executables.
-      solve = dict(jit=jax.jit(calls_at_six, static_argnums=0),
-                   jit_of_backward=jax.jit(backward_at_six, static_argnums=0),
-                   backward=_backward_at_six)[solver]
-      for i in (first, 1 - first, first):
-        self.assertAllClose(grad(makes[i]), jnp.float32([30., 75.][i]),
-                            err_msg=f"{again=} {i=}")
-
-  @parameterized.parameters(0, 1)
-  def test_alike_at_the_example_type_in_a_compiled_solver(self, first):
-    # The forward pass is shared, before anything is known of the backward pass.
-    # What cannot be told apart by then may be refused, but never mixed up.
-    solve = jax.jit(lambda f, *aux: _backward_at_six(f, *aux), static_argnums=0)
-    makes = [_always_double, _double_at_three]
-    def loss(make, a):
-      f, aux = jax.closure_convert(make(a), np.ones(3, 'float32'))
-      return solve(f, *aux)
-
-    self.assertAllClose(jax.jit(functools.partial(loss, makes[first]))(1.), 6.,
-                        check_dtypes=False)
-    for i in (1 - first, first):
-      try:
-        out = jax.grad(functools.partial(loss, makes[i]))(jnp.float32(1.))
-      except TypeError as e:
-        self.assertIn("closure_convert", str(e))
-      else:
-        self.assertAllClose(out, jnp.float32([30., 75.][i]))
-
-  def test_loop_variable_that_matters_at_other_types_alone(self):
-    # One cell, whose contents change, belongs to every one of these functions.
-    solve = jax.jit(lambda f, *aux: _calls_at_six(f, *aux), static_argnums=0)
-    for k in (2., 3., jnp.float32(4.), np.float32(5.)):
-      f, _ = jax.closure_convert(lambda z: _both(z, 1., k),
-                                 np.ones(3, 'float32'))
-      self.assertAllClose(solve(f), 15. * k, check_dtypes=False)
-
-  def test_attribute_that_matters_at_other_types_alone(self):
-    solve = jax.jit(lambda f, *aux: _calls_at_six(f, *aux), static_argnums=0)
-    class Model:
-      pass
-    model = Model()
-    for k in (2., 3.):
-      model.k = k
-      f, _ = jax.closure_convert(lambda z: _both(z, 1., model.k),
-                                 np.ones(3, 'float32'))
-      self.assertAllClose(solve(f), 15. * k, check_dtypes=False)
 
 
 if __name__ == '__main__':

@@ -52,7 +52,7 @@ class DocstringTest(jtu.JaxTestCase):
     *lines, last = reverse.strip().splitlines()
     call, x, y = re.fullmatch(r"(.*)  # .*: \[1/(\d), 1/(\d)\]", last).groups()
     expected = jnp.array([1 / int(x), 1 / int(y)])
-    env = {}
+    env = {"jax": jax, "jnp": jnp}
     for source in "\n".join(lines), forward:
       exec(source, env)
       self.assertAllClose(eval(call, env), expected, check_dtypes=False,
@@ -65,7 +65,7 @@ class DocstringTest(jtu.JaxTestCase):
     with config.enable_x64(False):
       failed, attempted = doctest.testmod(custom_derivatives)
     self.assertEqual(failed, 0)
-    self.assertGreater(attempted, 6)
+    self.assertGreater(attempted, 4)
 
 
 if __name__ == '__main__':

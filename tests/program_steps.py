@@ -373,4 +373,5 @@ TRANSFORMING = ('vmap', 'vjp', 'jvp', 'root', 'custom', 'map', 'linear')
 # Families of which two fresh functions need not be known to be the same.
 UNSTABLE = frozenset(['probe', 'callback', 'effect', 'metadata', 'jvp_cell',
                       'fwd_cell', 'bwd_cell', 'jvp_function', 'bwd_function',
-                      'nondiff_type', 'vmap_rule', 'linear_call', 'custom'])
+                      'nondiff_type', 'vmap_rule', 'linear_call', 'custom',
+                      'rule', 'nondiff'])

@@ -1,0 +1,186 @@
+# Copyright 2026 The JAX Authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     https://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Keys of jaxprs, which are equal only if the programs compute the same."""
+
+from collections.abc import Hashable
+import functools
+import hashlib
+import struct
+import types
+import weakref
+
+import numpy as np
+
+from jax._src import core
+from jax._src import linear_util as lu
+from jax._src import literals
+from jax._src import stages
+from jax._src import util
+from jax._src.basearray import Array
+from jax._src.interpreters import partial_eval as pe
+from jax._src.tree_util import Partial, PyTreeDef
+
+
+def closure_key(jaxpr, consts, *rest: Hashable) -> "Key":
+  # Names of variables and source locations do not enter. NumPy arrays can change
+  # and enter by their present values. Arrays of JAX enter by identity, because
+  # reading them would wait for a device.
+  builder = _KeyBuilder()
+  parts = [builder.param(x) for x in (jaxpr, *consts)]
+  return _intern(closure_key, *parts, *rest, held=builder.held)
+
+class Key:
+  # Equal keys are one object, so that comparing takes constant time. `held` has
+  # the objects whose ids are in `parts`.
+  __slots__ = ["parts", "held", "hash", "__weakref__"]
+
+  def __init__(self, parts, held):
+    self.parts, self.held, self.hash = parts, held, hash(parts)
+
+  def __hash__(self):
+    return self.hash
+
+  def __eq__(self, other):
+    return isinstance(other, Key) and self.parts == other.parts
+
+# Keeps nothing alive: a program that refers to its own key can be collected.
+_keys: weakref.WeakKeyDictionary[Key, weakref.ref] = weakref.WeakKeyDictionary()
+
+def _intern(*parts: Hashable, held=()) -> Key:
+  key = Key(parts, held)
+  # Atomic. What the value refers to may be gone when it is looked at.
+  return _keys.setdefault(key, weakref.ref(key))() or _intern(*parts, held=held)
+
+class _Unknown(Exception):
+  pass
+
+_BY_VALUE = {int, bool, str, bytes, type(None), type(Ellipsis)}
+_BY_IDENTITY = (Array, type, types.BuiltinFunctionType, types.CodeType, np.ufunc)
+_BY_TYPE = (lu.Store, lu.EqualStore, core.Trace, core.DebugInfo)
+_HOST_ARRAYS = (np.ndarray, np.generic, literals.TypedNdArray,
+                literals.TypedInt, literals.TypedFloat, literals.TypedComplex)
+_PARTS = {
+    float: lambda x: struct.pack("d", x),  # tells -0. from 0.
+    complex: lambda x: struct.pack("dd", x.real, x.imag),
+    dict: lambda x: [*x, *x.values()],
+    types.MethodType: lambda f: (f.__func__, f.__self__),
+    functools.partial: lambda f: (f.func, f.args, f.keywords),
+    Partial: lambda f: (f.func, f.args, f.keywords),
+    util.Hashable: lambda x: x.val,
+    util.Unhashable: lambda x: x.val,
+    lu.WrappedFun: lambda f: (f.f, f.transforms, f.params, f.in_type),
+    stages.Traced: lambda x: (x.jaxpr, x._consts, x.args_info, x.out_info),
+}
+_MEMOIZED = pe._memoize(lambda: None).__code__
+
+class _KeyBuilder:
+
+  def __init__(self):
+    self.held = []
+    self.keys = {}  # of jaxprs and functions, by id, beside what has the id
+
+  def identity(self, x) -> Hashable:
+    self.held.append(x)
+    return "id", id(x)
+
+  def param(self, x) -> Hashable:
+    # A rule that a user wrote may depend on anything. JAX makes the parameter
+    # that has it anew whenever it traces the function with that rule.
+    try:
+      return self.value(x)
+    except _Unknown:
+      return self.identity(x)
+
+  def value(self, x) -> Hashable:
+    t = type(x)
+    if t in _BY_VALUE or isinstance(x, np.dtype):
+      return t, x
+    if t in _PARTS:
+      return t, self.value(_PARTS[t](x))
+    if t in (tuple, list, set, frozenset) or isinstance(x, tuple) and (
+        hasattr(t, "_fields") and not getattr(x, "__dict__", None)):
+      return t, *map(self.value, x)
+    if isinstance(x, types.FunctionType):
+      return self.once(x, self.function)
+    if isinstance(x, PyTreeDef):
+      return x, str(x)  # As equality takes 1 for True.
+    if isinstance(x, _BY_IDENTITY) or t is object:
+      return self.identity(x)
+    if isinstance(x, _BY_TYPE):
+      return t
+    if isinstance(x, _HOST_ARRAYS) and not x.dtype.hasobject:
+      value = hashlib.sha256(np.asarray(x).tobytes()).digest()
+      return t, x.dtype, np.shape(x), value
+    if not _is_of_jax(t.__module__):
+      raise _Unknown
+    if hasattr(x, "eqns"):
+      return self.once(x, self.jaxpr)
+    names = [*getattr(t, "__dataclass_fields__", ())]
+    if names or hasattr(x, "in_avals"):  # Or it is a primitive of hijax.
+      return t, *[self.value(getattr(x, n))
+                  for n in names or ("in_avals", "params")]
+    if t.__eq__ is object.__eq__:
+      return self.identity(x)
+    try:
+      return t, x, hash(x)
+    except TypeError as e:
+      raise _Unknown from e
+
+  def once(self, x, make):
+    if id(x) not in self.keys:
+      self.keys[id(x)] = x, None
+      self.keys[id(x)] = x, make(x)
+    if (key := self.keys[id(x)][1]) is None:
+      raise _Unknown  # It refers to itself, or was unknown before.
+    return key
+
+  def jaxpr(self, jaxpr):
+    consts = getattr(jaxpr, "consts", ())  # Has none if it is an open one.
+    jaxpr = getattr(jaxpr, "jaxpr", jaxpr)
+    invars = [*jaxpr.constvars, *jaxpr.invars]
+    number = {v: i for i, v in enumerate(invars)}
+    parts = [len(jaxpr.constvars), len(invars), *[v.aval for v in invars],
+             *map(self.param, consts)]
+
+    def add_atoms(atoms):
+      parts.append(len(atoms))
+      for a in atoms:
+        if isinstance(a, core.Literal):
+          parts.extend((a.aval, self.param(a.val)))
+        else:
+          parts.append(number[a])
+
+    for eqn in jaxpr.eqns:
+      add_atoms(eqn.invars)
+      parts += eqn.primitive, eqn.ctx, len(eqn.params)
+      for name, param in eqn.params.items():
+        parts += name, self.param(param)
+      for v in eqn.outvars:
+        number[v] = len(number)
+        parts.append(v.aval)
+    add_atoms(jaxpr.outvars)
+    return _intern(*parts)
+
+  def function(self, f):
+    if not _is_of_jax(f.__globals__.get("__name__")):
+      raise _Unknown
+    cells = [c.cell_contents for c in f.__closure__ or ()]
+    if f.__code__ is _MEMOIZED:  # What it remembers does not matter.
+      return self.value(cells[f.__code__.co_freevars.index("fn")])
+    return _intern(*map(self.value, (
+        f.__code__, f.__defaults__, f.__kwdefaults__, cells)))
+
+def _is_of_jax(module_name):
+  return str(module_name).partition(".")[0] in ("jax", "jaxlib")
