@@ -155,9 +155,7 @@ def closure_to_pytree(fun: Callable, *example_args, **example_kwargs
 def _closure_convert(cls, fun, args, kwargs):
   in_flat, in_tree = tree_flatten((args, kwargs))
   in_avals = tuple(map(core.typeof, in_flat))
-  # Other callables could compare equal and yet capture other values.
-  is_function = type(fun) is types.FunctionType
-  known = _conversions(fun, cls, in_tree, in_avals) if is_function else []
+  known = _conversions(fun, cls, in_tree, in_avals)
   if not known:
     debug = debug_info("closure_convert", fun, args, kwargs)
     flat_fun, out_tree = flatten_fun(lu.wrap_init(fun, debug_info=debug),
@@ -172,8 +170,13 @@ def _closure_convert(cls, fun, args, kwargs):
   converted, hoisted = known[0]
   return converted, list(hoisted)
 
+def _conversions(fun, *key):
+  # Other callables could compare equal and yet capture other values.
+  is_function = type(fun) is types.FunctionType
+  return _conversions_of(fun, *key) if is_function else []
+
 @weakref_lru_cache
-def _conversions(fun, cls, in_tree, in_avals):
+def _conversions_of(fun, cls, in_tree, in_avals):
   # Holds what a function was converted to, if it captured no tracer.
   return []
 
@@ -233,10 +236,10 @@ class _ConvertedFunction:
                                        in_flat)):
       # See https://github.com/jax-ml/jax/issues/6867
       warnings.warn(
-          f"In a call of {self!r}, {other}. This evaluates the program that was "
-          "traced for the example arguments, which can be wrong at other types, "
-          "and will become an error. Convert the function for the types that it "
-          "is called with.", FutureWarning, stacklevel=3)
+          f"In a call of {self!r}, {other}. This evaluates the program that "
+          "was traced for the example arguments, which can be wrong at other "
+          "types, and will become an error. Convert the function for the types "
+          "that it is called with.", FutureWarning, stacklevel=3)
     hoisted, kept = iter(hoisted), iter(self._kept)
     consts = [next(hoisted if h else kept) for h in self._hoisted]
     out_flat = core.eval_jaxpr(self._jaxpr, (), *consts, *in_flat)

@@ -92,8 +92,8 @@ class CustomJVPTest(jtu.JaxTestCase):
 
   def test_closure_convert_with_int_tracer(self):
     solve = partial(_root_of_table, _root_jvp)
-    for grad in jax.grad(solve), jax.jit(jax.grad(solve)), jax.jacfwd(solve):
-      self.assertAllClose(grad(1., jnp.array(2)), 1.5, check_dtypes=False,
+    for grad_f in jax.grad(solve), jax.jit(jax.grad(solve)), jax.jacfwd(solve):
+      self.assertAllClose(grad_f(1., jnp.array(2)), 1.5, check_dtypes=False,
                           rtol=1e-5)
     self.assertAllClose(jax.jit(jax.hessian(solve))(1., 2), -.75,
                         check_dtypes=False, rtol=1e-4)
@@ -108,9 +108,9 @@ class CustomJVPTest(jtu.JaxTestCase):
       return jax.experimental.ode.odeint(dynamics, 1., ts, m)[-1]
 
     expected = -6 * np.exp(-3.)
-    for grad in (jax.grad(solve), jax.jit(jax.grad(solve)),
+    for grad_f in (jax.grad(solve), jax.jit(jax.grad(solve)),
                  jax.grad(jax.jit(solve))):
-      self.assertAllClose(grad(.5, 2, 3), expected, check_dtypes=False,
+      self.assertAllClose(grad_f(.5, 2, 3), expected, check_dtypes=False,
                           rtol=1e-4)
 
 

@@ -31,7 +31,7 @@ zip = safe_zip
 
 def odeint(func, y0, t, *args, rtol=1.4e-8, atol=1.4e-8, mxstep=jnp.inf, hmax=jnp.inf):
   for arg in tree_leaves(args):
-    if not core.valid_jaxtype(arg):
+    if not (isinstance(arg, core.Tracer) or core.valid_jaxtype(arg)):
       raise TypeError(
         f"The contents of odeint *args must be arrays or scalars, but got {arg}.")
   if not jnp.issubdtype(t.dtype, jnp.floating):
