@@ -34,9 +34,9 @@ from jax._src.tree_util import Partial, PyTreeDef
 
 
 def closure_key(jaxpr, consts, *rest: Hashable) -> "Key":
-  # Names of variables and source locations do not enter. NumPy arrays can change
-  # and enter by their present values. Arrays of JAX enter by identity, because
-  # reading them would wait for a device.
+  # Names of variables and source locations do not enter. NumPy arrays can
+  # change and enter by their present values. Arrays of JAX enter by identity,
+  # because reading them would wait for a device.
   builder = _KeyBuilder()
   parts = [builder.param(x) for x in (jaxpr, *consts)]
   return _intern(closure_key, *parts, *rest, held=builder.held)
@@ -67,7 +67,8 @@ class _Unknown(Exception):
   pass
 
 _BY_VALUE = {int, bool, str, bytes, type(None), type(Ellipsis)}
-_BY_IDENTITY = (Array, type, types.BuiltinFunctionType, types.CodeType, np.ufunc)
+_BY_IDENTITY = (
+    Array, type, types.BuiltinFunctionType, types.CodeType, np.ufunc)
 _BY_TYPE = (lu.Store, lu.EqualStore, core.Trace, core.DebugInfo)
 _HOST_ARRAYS = (np.ndarray, np.generic, literals.TypedNdArray,
                 literals.TypedInt, literals.TypedFloat, literals.TypedComplex)

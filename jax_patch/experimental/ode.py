@@ -53,7 +53,8 @@ def _odeint_wrapper(func: Callable, rtol, atol, mxstep, hmax, y0, ts, *args):
   y0, unravel = ravel_pytree(y0)
   args, args_tree = tree_flatten(args)
   def flat_func(y, t, *args):
-    return ravel_pytree(func(unravel(y), t, *tree_unflatten(args_tree, args)))[0]
+    y_dot = func(unravel(y), t, *tree_unflatten(args_tree, args))
+    return ravel_pytree(y_dot)[0]
   out = _odeint(flat_func, rtol, atol, mxstep, hmax, y0, ts, *args)
   return jax.vmap(unravel)(out)
 
