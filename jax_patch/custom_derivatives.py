@@ -17,8 +17,11 @@ import types
 from typing import Any
 import warnings
 
+import numpy as np
+
 from jax._src import core
 from jax._src import linear_util as lu
+from jax._src import literals
 from jax._src import traceback_util
 from jax._src.api_util import debug_info, flatten_fun
 from jax._src.interpreters import partial_eval as pe
@@ -152,6 +155,8 @@ def closure_to_pytree(fun: Callable, *example_args, **example_kwargs
                                   example_kwargs)
   return Partial(code, values)
 
+_NUMPY_ARRAYS = np.ndarray, literals.TypedNdArray
+
 def _closure_convert(cls, fun, args, kwargs):
   in_flat, in_tree = tree_flatten((args, kwargs))
   in_avals = tuple(map(core.typeof, in_flat))
@@ -162,6 +167,9 @@ def _closure_convert(cls, fun, args, kwargs):
                                      in_tree)
     jaxpr, _, consts = pe.trace_to_jaxpr_dynamic(flat_fun, in_avals)
     jaxpr = pe.convert_constvars_jaxpr(jaxpr)
+    # The trace refers to the NumPy arrays of others, which can change.
+    consts = [np.array(c) if isinstance(c, _NUMPY_ARRAYS) else c
+              for c in consts]
     converted = cls(jaxpr, consts, in_tree, out_tree())
     hoisted = [c for c in consts if cls.is_hoisted(c)]
     if any(isinstance(c, core.Tracer) for c in consts):

@@ -17,7 +17,6 @@
 from collections.abc import Hashable
 import functools
 import hashlib
-import struct
 import types
 import weakref
 
@@ -26,19 +25,18 @@ import numpy as np
 from jax._src import core
 from jax._src import linear_util as lu
 from jax._src import literals
-from jax._src import stages
 from jax._src import util
 from jax._src.basearray import Array
 from jax._src.interpreters import partial_eval as pe
-from jax._src.tree_util import Partial, PyTreeDef
+from jax._src.tree_util import PyTreeDef
 
 
 def closure_key(jaxpr, consts, *rest: Hashable) -> "Key":
-  # Names of variables and source locations do not enter. NumPy arrays can
-  # change and enter by their present values. Arrays of JAX enter by identity,
-  # because reading them would wait for a device.
+  # Names of variables and source locations do not enter. Nothing else may refer
+  # to NumPy arrays among the constants, which enter by value. Arrays of JAX enter
+  # by identity, because reading them would wait for a device.
   builder = _KeyBuilder()
-  parts = [builder.param(x) for x in (jaxpr, *consts)]
+  parts = [builder.param(jaxpr), *map(builder.const, consts)]
   return _intern(closure_key, *parts, *rest, held=builder.held)
 
 class Key:
@@ -63,26 +61,18 @@ def _intern(*parts: Hashable, held=()) -> Key:
   # Atomic. What the value refers to may be gone when it is looked at.
   return _keys.setdefault(key, weakref.ref(key))() or _intern(*parts, held=held)
 
-class _Unknown(Exception):
-  pass
-
 _BY_VALUE = {int, bool, str, bytes, type(None), type(Ellipsis)}
+_BY_BITS = (float, complex, np.generic, literals.TypedInt)
+_NUMPY_ARRAYS = (np.ndarray, literals.TypedNdArray)
 _BY_IDENTITY = (
-    Array, type, types.BuiltinFunctionType, types.CodeType, np.ufunc)
-_BY_TYPE = (lu.Store, lu.EqualStore, core.Trace, core.DebugInfo)
-_HOST_ARRAYS = (np.ndarray, np.generic, literals.TypedNdArray,
-                literals.TypedInt, literals.TypedFloat, literals.TypedComplex)
+    Array, type, types.BuiltinFunctionType, types.CodeType, np.dtype, np.ufunc)
+_BY_TYPE = (lu.Store, lu.EqualStore, pe.DynamicJaxprTrace, core.DebugInfo)
 _PARTS = {
-    float: lambda x: struct.pack("d", x),  # tells -0. from 0.
-    complex: lambda x: struct.pack("dd", x.real, x.imag),
     dict: lambda x: [*x, *x.values()],
     types.MethodType: lambda f: (f.__func__, f.__self__),
     functools.partial: lambda f: (f.func, f.args, f.keywords),
-    Partial: lambda f: (f.func, f.args, f.keywords),
-    util.Hashable: lambda x: x.val,
     util.Unhashable: lambda x: x.val,
     lu.WrappedFun: lambda f: (f.f, f.transforms, f.params, f.in_type),
-    stages.Traced: lambda x: (x.jaxpr, x._consts, x.args_info, x.out_info),
 }
 _MEMOIZED = pe._memoize(lambda: None).__code__
 
@@ -96,55 +86,56 @@ class _KeyBuilder:
     self.held.append(x)
     return "id", id(x)
 
+  def const(self, x) -> Hashable:
+    return _bits(x) if isinstance(x, _NUMPY_ARRAYS) else self.param(x)
+
   def param(self, x) -> Hashable:
     # A rule that a user wrote may depend on anything. JAX makes the parameter
     # that has it anew whenever it traces the function with that rule.
     try:
       return self.value(x)
-    except _Unknown:
+    except TypeError:  # What it holds is unknown or unhashable.
       return self.identity(x)
 
   def value(self, x) -> Hashable:
     t = type(x)
-    if t in _BY_VALUE or isinstance(x, np.dtype):
+    if t in _BY_VALUE:
       return t, x
+    if isinstance(x, _BY_BITS):
+      return _bits(x)
+    if isinstance(x, _NUMPY_ARRAYS):  # It can change before the program is compiled.
+      return self.identity(x), _bits(x)
     if t in _PARTS:
       return t, self.value(_PARTS[t](x))
     if t in (tuple, list, set, frozenset) or isinstance(x, tuple) and (
         hasattr(t, "_fields") and not getattr(x, "__dict__", None)):
       return t, *map(self.value, x)
-    if isinstance(x, types.FunctionType):
-      return self.once(x, self.function)
     if isinstance(x, PyTreeDef):
       return x, str(x)  # As equality takes 1 for True.
     if isinstance(x, _BY_IDENTITY) or t is object:
       return self.identity(x)
     if isinstance(x, _BY_TYPE):
       return t
-    if isinstance(x, _HOST_ARRAYS) and not x.dtype.hasobject:
-      value = hashlib.sha256(np.asarray(x).tobytes()).digest()
-      return t, x.dtype, np.shape(x), value
-    if not _is_of_jax(t.__module__):
-      raise _Unknown
+    is_function = isinstance(x, types.FunctionType)
+    module = x.__globals__.get("__name__") if is_function else t.__module__
+    if str(module).partition(".")[0] not in ("jax", "jaxlib"):
+      raise TypeError
+    if is_function:
+      return self.once(x, self.function)
     if hasattr(x, "eqns"):
       return self.once(x, self.jaxpr)
-    names = [*getattr(t, "__dataclass_fields__", ())]
-    if names or hasattr(x, "in_avals"):  # Or it is a primitive of hijax.
-      return t, *[self.value(getattr(x, n))
-                  for n in names or ("in_avals", "params")]
-    if t.__eq__ is object.__eq__:
-      return self.identity(x)
-    try:
-      return t, x, hash(x)
-    except TypeError as e:
-      raise _Unknown from e
+    names = getattr(t, "__dataclass_fields__", None) or (
+        hasattr(x, "in_avals") and ("in_avals", "params"))  # Of hijax.
+    if names:
+      return t, *[self.value(getattr(x, n)) for n in names]
+    return self.identity(x) if t.__eq__ is object.__eq__ else (t, x, hash(x))
 
   def once(self, x, make):
     if id(x) not in self.keys:
       self.keys[id(x)] = x, None
       self.keys[id(x)] = x, make(x)
     if (key := self.keys[id(x)][1]) is None:
-      raise _Unknown  # It refers to itself, or was unknown before.
+      raise TypeError  # It refers to itself, or was unknown before.
     return key
 
   def jaxpr(self, jaxpr):
@@ -159,7 +150,7 @@ class _KeyBuilder:
       parts.append(len(atoms))
       for a in atoms:
         if isinstance(a, core.Literal):
-          parts.extend((a.aval, self.param(a.val)))
+          parts.extend((a.aval, self.const(a.val)))
         else:
           parts.append(number[a])
 
@@ -175,13 +166,15 @@ class _KeyBuilder:
     return _intern(*parts)
 
   def function(self, f):
-    if not _is_of_jax(f.__globals__.get("__name__")):
-      raise _Unknown
     cells = [c.cell_contents for c in f.__closure__ or ()]
     if f.__code__ is _MEMOIZED:  # What it remembers does not matter.
       return self.value(cells[f.__code__.co_freevars.index("fn")])
     return _intern(*map(self.value, (
         f.__code__, f.__defaults__, f.__kwdefaults__, cells)))
 
-def _is_of_jax(module_name):
-  return str(module_name).partition(".")[0] in ("jax", "jaxlib")
+def _bits(x) -> Hashable:
+  array = np.asarray(x)
+  if array.dtype.hasobject:
+    raise TypeError
+  return (type(x), getattr(x, "dtype", None), array.shape,
+          hashlib.sha256(array.tobytes()).digest())
