@@ -275,6 +275,38 @@ class ODETest(jtu.JaxTestCase):
                         rtol=1e-5)
     self.assertGreater(int(calls[...]), 6)
 
+  @parameterized.parameters(
+      ([0., 1.], TypeError, "t must be an array of floats"),
+      (1., TypeError, "t must be an array of floats"),
+      (np.float32(1.), ValueError, r"one-dimensional .* of shape \(\)"),
+      (np.ones((2, 1), 'float32'), ValueError, r"of shape \(2, 1\)"),
+      (np.ones(0, 'float32'), ValueError, "at least one time"))
+  def test_errors_times(self, ts, error, message):
+    with self.assertRaisesRegex(error, message):
+      odeint(lambda y, t: -y, 1., ts)
+
+  @parameterized.parameters(
+      (1, lambda y, t: -y, "those of y0 are of dtype int"),
+      ((1, True), lambda y, t: y, "those of y0 are of dtype int"),
+      (1., lambda y, t: None, r"returned 0 for 1 number"),
+      (1., lambda y, t: jnp.ones(3), r"returned 3 for 1 number"),
+      ((1., 2.), lambda y, t: y[0], r"returned 1 for 2 number"),
+      (1., lambda y, t: 1j * y, "must not return a complex derivative"))
+  def test_errors_derivatives(self, y0, dynamics, message):
+    with self.assertRaisesRegex(TypeError, message):
+      odeint(dynamics, y0, jnp.array([0., 1.]))
+
+  @parameterized.product(
+      name=["rtol", "atol", "mxstep", "hmax"], array=[np.array, jnp.array])
+  def test_errors_options(self, name, array):
+    with self.assertRaisesRegex(TypeError, f"{name} is static .* scalar"):
+      odeint(lambda y, t: -y, 1., jnp.array([0., 1.]), **{name: array(.5)})
+
+  def test_no_errors_without_jit(self):
+    with jax.disable_jit():
+      ys = odeint(lambda y, t: -y, 1, jnp.array([0., 1.]), rtol=jnp.array(1e-3))
+    self.assertAllClose(ys[-1], np.exp(-1.), check_dtypes=False, rtol=1e-2)
+
   def test_leaks_no_tracer(self):
     def f(theta, i):
       dynamics = lambda y, t: -theta * jnp.array([9., .5])[i] * y

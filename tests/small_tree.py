@@ -113,6 +113,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 from jax._src import config
+from jax._src import custom_derivatives
 from jax._src import test_util as jtu
 
 config.parse_flags_with_absl()
@@ -122,6 +123,9 @@ class CustomJVPTest(jtu.JaxTestCase):
 
   def test_first(self):
     self.assertTrue(partial(np.ones, jnp.ones, lax))
+
+  def test_maybe_perturbed_internal_helper_function(self):
+    self.assertTrue(custom_derivatives._maybe_perturbed(1))
 
   def test_maybe_perturbed_int_regression(self):
     self.assertEmpty([])  # The integer stays inside.

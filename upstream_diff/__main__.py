@@ -17,21 +17,23 @@
 import argparse
 import functools
 import pathlib
+import re
 import sys
 
+from upstream_diff import notes
 from upstream_diff import patch
 from upstream_diff import premerge
 from upstream_diff.base import Base, BaseError
 from upstream_diff.check import check
+from upstream_diff.check_series import check_series
 from upstream_diff.diff import mail, unified_diff
-
-_NOTES = pathlib.Path(__file__).with_name("review_notes.md")
+from upstream_diff.series import PATCHES
 
 
 def main(args: list[str] | None = None) -> int:
   parser = argparse.ArgumentParser(
       prog="python -m upstream_diff",
-      description="Writes the diff of the whole patch.")
+      description="Writes the diff of the whole patch, or a series of patches.")
   parser.add_argument(
       "--upstream", metavar="PATH",
       help="a checkout of JAX or an unpacked source tree, with tests, changelog"
@@ -39,6 +41,10 @@ def main(args: list[str] | None = None) -> int:
   parser.add_argument(
       "-o", "--output", metavar="FILE",
       help="where to write (otherwise stdout)")
+  parser.add_argument(
+      "--series", metavar="DIR", nargs="?", const="",
+      help="write the series of patches to that directory, for git am; with"
+      " --check: check it, patch by patch")
   what = parser.add_mutually_exclusive_group()
   what.add_argument(
       "--format-patch", action="store_true",
@@ -52,25 +58,67 @@ def main(args: list[str] | None = None) -> int:
       "--quick", action="store_true",
       help="with --check: a sample of the tests")
   options = parser.parse_args(args)
+  is_series = options.series is not None
   if options.quick and not options.check:
     parser.error("--quick goes with --check")
-  if options.output and options.check:
-    parser.error("--check writes no file")
+  if is_series and (options.format_patch or options.notes):
+    parser.error("--series goes alone or with --check")
+  if is_series and bool(options.series) == options.check:
+    parser.error("--series takes a directory, unless it goes with --check")
+  if options.output and is_series != options.check:
+    parser.error("--series DIR and --check write no file")
   try:
     if options.notes:
-      _write(options.output, _NOTES.read_text(encoding="utf-8"))
+      _write(options.output, notes.notes())
       return 0
     base = Base.find(options.upstream)
-    files = (premerge if base.is_premerge else patch).changed_files(base)
+    log = functools.partial(print, flush=True)
+    if is_series:
+      if base.is_premerge:
+        raise BaseError("The patch for that JAX is one, and has no series.")
+      if options.check:
+        ok, table = check_series(base, options.quick, log)
+        if options.output:
+          _write(options.output, table)
+        return 0 if ok else 1
+      _write_series(base, pathlib.Path(options.series), log)
+      return 0
+    module = premerge if base.is_premerge else patch
+    files = module.changed_files(base)
     if options.check:
-      log = functools.partial(print, flush=True)
       return 0 if check(base, files, options.quick, log) else 1
-    _write(options.output,
-           mail(files) if options.format_patch else unified_diff(files))
+    _write(options.output, mail(files, module.SUBJECT, module.BODY)
+           if options.format_patch else unified_diff(files))
   except BaseError as error:
     print(f"upstream_diff: {error}", file=sys.stderr)
     return 2
   return 0
+
+
+def _write_series(base: Base, directory: pathlib.Path, log):
+  names = {}
+  for number, p in enumerate(PATCHES, 1):
+    slug = re.sub(r"\W+", "-", p.subject).strip("-")
+    names[number] = f"{number:04}-{slug[:52].rstrip('-')}.patch"
+  series = patch.series_files(base)
+  mails = {
+      number: mail(files, PATCHES[number - 1].subject, PATCHES[number - 1].body,
+                   f"PATCH {number}/{len(PATCHES)}")
+      for number, files in series.items()}
+  for number in range(1, len(PATCHES) + 1):
+    if number not in mails:
+      log(f"{names[number]}: is in the tree already")
+  try:
+    directory.mkdir(parents=True, exist_ok=True)
+    if there := sorted(directory.glob("*.patch")):
+      raise BaseError(f"There are patches in {directory} already: "
+                      f"{there[0].name}.")
+  except OSError as error:
+    raise BaseError(
+        f"{directory} cannot be made: {error.strerror}.") from error
+  for number, text in mails.items():
+    _write(str(directory / names[number]), text)
+    log(names[number])
 
 
 def _write(output: str | None, text: str):

@@ -22,6 +22,8 @@ import re
 import subprocess
 import sys
 
+from upstream_diff.merge import tree_of
+
 
 class BaseError(Exception):
   """The tree is not one that the diff can be made against."""
@@ -39,6 +41,7 @@ class Base:
   def __init__(self, root: pathlib.Path, installed: bool):
     self.root = root
     self.installed = installed
+    self._texts: dict[str, str] = {}
     self.package_only = not self.exists("tests/ode_test.py")
 
   @classmethod
@@ -59,13 +62,22 @@ class Base:
             f"{root} is not a source tree of JAX: it has no {path}.")
     return base
 
+  def changed(self, files: dict[str, tuple[str | None, str]]) -> "Base":
+    """Returns the tree with changes that are not written to it."""
+    base = Base(self.root, self.installed)
+    base._texts = self._texts | {path: new for path, (_, new) in files.items()}
+    base._stored = self._stored
+    return base
+
   def exists(self, path: str) -> bool:
-    return (self.root / path).is_file()
+    return path in self._texts or (self.root / path).is_file()
 
   def read(self, path: str) -> str:
     """Reads a file that has to be there."""
     if not self.exists(path):
       raise BaseError(f"{path} is missing: looked for it in {self.root}.")
+    if path in self._texts:
+      return self._texts[path]
     return (self.root / path).read_text(encoding="utf-8")
 
   @property
@@ -109,17 +121,17 @@ class Base:
           "__getattr__" not in bound):
         self.check_defines(path, [attr])
 
-  def uses(self, module: str, name: str, but_not_in: set[str]) -> bool:
+  def uses(self, module: str, name: str, but_not_in: str) -> bool:
     """Whether other files of the tree take a name out of a module."""
     tail = module.rpartition(".")[2]
     attribute = re.compile(rf"\b{tail}\.{name}\b")
     from_import = re.compile(rf"\b{tail} import\b")
-    for path, text in self._sources:
-      if path in but_not_in or name not in text:
+    for path, text in (self._stored | self._texts).items():
+      if path == but_not_in or name not in text or tail not in text:
         continue
-      if attribute.search(text):
+      if f"{tail}.{name}" in text and attribute.search(text):
         return True
-      if from_import.search(text) and any(
+      if f"{tail} import" in text and from_import.search(text) and any(
           isinstance(node, ast.ImportFrom) and node.module
           and node.module.split(".")[-1] == tail
           and any(a.name in (name, "*") for a in node.names)
@@ -128,11 +140,11 @@ class Base:
     return False
 
   @functools.cached_property
-  def _sources(self) -> list[tuple[str, str]]:
+  def _stored(self) -> dict[str, str]:
     files = sorted(f for top in ("jax", "tests")
                    for f in (self.root / top).rglob("*.py"))
-    return [(f.relative_to(self.root).as_posix(),
-             f.read_text(encoding="utf-8", errors="replace")) for f in files]
+    return {f.relative_to(self.root).as_posix():
+            f.read_text(encoding="utf-8", errors="replace") for f in files}
 
   def check_clean(self, paths: list[str]):
     """Raises a BaseError for files of a checkout with uncommitted changes."""
@@ -149,7 +161,7 @@ class Base:
 def parse(text: str, path: str) -> ast.Module:
   """Parses a file of the tree, which may be written in a newer Python."""
   try:
-    return ast.parse(text)
+    return tree_of(text)
   except SyntaxError as error:
     raise BaseError(
         f"{path}, line {error.lineno}, does not parse. This is Python "

@@ -14,7 +14,6 @@
 
 """Entries of new files in upstream's Bazel packages."""
 
-from collections.abc import Sequence
 import dataclasses
 import re
 
@@ -69,6 +68,8 @@ def _strings(block: str, attribute: str) -> list[str]:
 
 def _set_strings(lines: list[str], t: _Target, attribute: str,
                  values: list[str]) -> list[Edit]:
+  if values == getattr(t, attribute):
+    return []
   first = next(i for i in range(t.start, t.end)
                if lines[i].startswith(f"    {attribute} = ["))
   last = next(i for i in range(first, t.end) if "]" in lines[i])
@@ -77,29 +78,34 @@ def _set_strings(lines: list[str], t: _Target, attribute: str,
       "    ]" + lines[last].partition("]")[2]])]
 
 
-def build_files(base: Base, new_modules: list[str],
-                files: dict[str, tuple[str | None, str]],
-                new_tests: Sequence[str]) -> dict[str, tuple[str, str]]:
+def build_files(base: Base, files: dict[str, tuple[str | None, str]]
+                ) -> dict[str, tuple[str, str]]:
   """Returns the Bazel packages that change, before and after.
 
   Args:
     base: the upstream tree.
-    new_modules: paths of the modules that are added.
-    files: what the patch makes of them, and of the module that uses them.
-    new_tests: the tests that are added.
+    files: the modules and the tests that the patch changes or adds.
   """
-  if not base.exists("jax/_src/BUILD"):
+  package = "jax/_src/"
+  changed = [path for path in files if path.startswith(package)]
+  if not changed or not base.exists("jax/_src/BUILD"):
     return {}
+  new = {directory: [path.removeprefix(directory)
+                     for path, (before, _) in files.items()
+                     if before is None and path.startswith(directory)]
+         for directory in (package, "tests/")}
   text = base.read("jax/_src/BUILD")
   targets = {t.name: t for t in _targets(text)}
   if _TARGET not in targets:
     raise BaseError(f"jax/_src/BUILD has no target {_TARGET}.")
   target = targets[_TARGET]
-  srcs = sorted([*target.srcs, *[p.rpartition("/")[2] for p in new_modules]])
+  srcs = sorted([*target.srcs, *new[package]])
   owner = {src: t for t in targets.values() for src in t.srcs}
   needed = set()
   for src in srcs:
-    for i in imports_of(files[f"jax/_src/{src}"][1]).values():
+    path = package + src
+    text_of_src = files[path][1] if path in files else base.read(path)
+    for i in imports_of(text_of_src).values():
       module = i.module or i.attr
       for m in (f"{module}.{i.attr}", module):
         if not m.startswith("jax._src."):
@@ -122,11 +128,11 @@ def build_files(base: Base, new_modules: list[str],
   after = {t.name: t for t in _targets(text)}.get("custom_api_test")
   if after is None:
     raise BaseError("tests/BUILD has no target custom_api_test.")
-  entries = [line for test in new_tests for line in _TEST.format(
+  entries = [line for test in new["tests/"] for line in _TEST.format(
       name=test.removesuffix(".py")).splitlines()]
   result["tests/BUILD"] = text, apply_edits(
       text, [Edit(after.end, after.end, entries)])
-  return result
+  return {path: texts for path, texts in result.items() if texts[0] != texts[1]}
 
 
 def _reachable(targets: dict[str, _Target], deps: set[str]) -> set[str]:

@@ -70,17 +70,11 @@ def check(base: Base, files: Files, quick: bool,
   """
   with tempfile.TemporaryDirectory() as tmp:
     stock, patched = pathlib.Path(tmp, "stock"), pathlib.Path(tmp, "patched")
-    diff = unified_diff(files)
     log(f"base: jax {base.version} in {base.root}")
     for copy in (stock, patched):
-      _copy(base, copy)
-    apply_to(patched, diff)
-    apply_to(patched, diff, "--reverse")
-    if left := _differences(stock, patched, files):
-      raise BaseError(f"The diff does not reverse: {left}.")
-    apply_to(patched, diff)
+      copy_tree(base, copy)
+    apply_checked(stock, patched, files)
     log(f"the diff of {len(files)} files applies with no fuzz, and reverses")
-    _check_python(stock, patched, files)
     log("what it changes compiles, and has no unused or missing names")
 
     ok = True
@@ -91,17 +85,18 @@ def check(base: Base, files: Files, quick: bool,
     for side, (tree, hide) in sides.items():
       to = pathlib.Path(tmp, f"tests_{side.replace(' ', '_')}")
       suites = _suites(to, hide, _QUICK if quick else 1)
-      outcomes[side] = _run(f"this project's tests, {side}", suites, tree, log)
+      outcomes[side] = run_suites(
+          f"this project's tests, {side}", suites, tree, log)
     if not base.package_only:
       for side in ("stock", "patched copy"):
         tree, _ = sides[side]
         suites = _upstream_suites(tree, files, _QUICK if quick else 1)
-        outcomes[f"{side}, upstream's tests"] = _run(
+        outcomes[f"{side}, upstream's tests"] = run_suites(
             f"upstream's tests, {side}", suites, tree, log, "importlib")
 
     log("")
     for side, results in outcomes.items():
-      log(f"{side + ':':32} {_summary(results)}")
+      log(f"{side + ':':32} {summary(results)}")
       if side.startswith("patched"):
         failed = [t for t, outcome in results.items() if outcome == "failed"]
         ok &= not failed and bool(results)
@@ -119,7 +114,8 @@ def check(base: Base, files: Files, quick: bool,
     return ok
 
 
-def _copy(base: Base, to: pathlib.Path):
+def copy_tree(base: Base, to: pathlib.Path):
+  """Copies of a tree what the diff touches and what the suites need."""
   to.mkdir()
   names = ["jax"] if base.package_only else [
       "jax", "tests", "docs", "CHANGELOG.md", "pyproject.toml"]
@@ -138,6 +134,21 @@ def _differences(stock: pathlib.Path, tree: pathlib.Path,
           if (tree / path).exists() != (before is not None)
           or before is not None
           and not filecmp.cmp(stock / path, tree / path, shallow=False)]
+
+
+def apply_checked(stock: pathlib.Path, patched: pathlib.Path, files: Files):
+  """Applies a diff to a copy of a tree, or raises a BaseError.
+
+  It has to apply with no fuzz, to reverse, and to leave Python that compiles
+  and has no new unused or missing names.
+  """
+  diff = unified_diff(files)
+  apply_to(patched, diff)
+  apply_to(patched, diff, "--reverse")
+  if left := _differences(stock, patched, files):
+    raise BaseError(f"The diff does not reverse: {left}.")
+  apply_to(patched, diff)
+  _check_python(stock, patched, files)
 
 
 def _check_python(stock: pathlib.Path, patched: pathlib.Path, files: Files):
@@ -177,7 +188,7 @@ def _suites(to: pathlib.Path, hide: bool, step: int) -> list[pathlib.Path]:
 
 def _upstream_suites(tree: pathlib.Path, files: Files, step: int
                      ) -> list[pathlib.Path]:
-  # Those that the diff touches, and in the patched tree also those that it adds.
+  # Those that the diff touches, and in the patched tree also those it adds.
   (tree / "tests" / "conftest.py").write_text(
       _CONFTEST.format(hide=True, step=step))
   return [tree / path for path in files
@@ -185,8 +196,10 @@ def _upstream_suites(tree: pathlib.Path, files: Files, step: int
           and (tree / path).exists()]
 
 
-def _run(title: str, suites: list[pathlib.Path], tree: pathlib.Path,
-         log: Callable[[str], None], import_mode: str = "prepend") -> Outcomes:
+def run_suites(title: str, suites: list[pathlib.Path], tree: pathlib.Path,
+               log: Callable[[str], None], import_mode: str = "prepend"
+               ) -> Outcomes:
+  """Runs test files with the JAX of a tree, and returns what came out."""
   log(f"\n{title}:")
   # The tree comes before what is installed, this project after the tree.
   env = {**os.environ, "PYTHONSAFEPATH": "1", "JAX_PATCH_STOCK": "",
@@ -225,7 +238,8 @@ def _outcomes(report: pathlib.Path) -> Outcomes:
   return outcomes
 
 
-def _summary(results: Outcomes) -> str:
+def summary(results: Outcomes) -> str:
+  """Counts what came out."""
   counts = {kind: list(results.values()).count(kind)
             for kind in ("passed", "failed", "skipped")}
   return ", ".join(f"{n} {kind}" for kind, n in counts.items())

@@ -26,9 +26,6 @@ from upstream_diff.patch import Files
 _ENV = {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1",
         "LC_ALL": "C"}
 
-_MESSAGE = pathlib.Path(__file__).with_name("commit_message.txt")
-
-
 def git(*args: str, cwd: pathlib.Path, ok: tuple[int, ...] = (0,),
         env: dict[str, str] = _ENV) -> str:
   """Runs git and returns what it printed."""
@@ -59,7 +56,7 @@ def unified_diff(files: Files) -> str:
         "a", "b", cwd=root, ok=(0, 1))
 
 
-def mail(files: Files) -> str:
+def mail(files: Files, subject: str, body: str, tag: str = "PATCH") -> str:
   """Returns the diff as one commit, in the form that ``git am`` takes.
 
   Its author is whoever runs this: git has to know the name.
@@ -71,15 +68,14 @@ def mail(files: Files) -> str:
   except BaseError:
     raise BaseError("A commit needs an author, and git knows none: set "
                     "user.name and user.email.") from None
-  subject, _, body = _MESSAGE.read_text(encoding="utf-8").partition("\n\n")
   diff = unified_diff(files)
   with tempfile.TemporaryDirectory() as tmp:
     stat = apply_to(pathlib.Path(tmp), diff, "--stat", "--summary")
   return (f"From {'0' * 40} Mon Sep 17 00:00:00 2001\n"
-          f"From: {name} <{email}>\nSubject: [PATCH] {subject}\n"
+          f"From: {name} <{email}>\nSubject: [{tag}] {subject}\n"
           "MIME-Version: 1.0\nContent-Type: text/plain; charset=UTF-8\n"
           "Content-Transfer-Encoding: 8bit\n\n"
-          f"{body.rstrip()}\n---\n{stat}\n{diff}")
+          f"{body}\n---\n{stat}\n{diff}")
 
 
 def apply_to(tree: pathlib.Path, diff: str, *options: str) -> str:

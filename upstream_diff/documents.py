@@ -14,21 +14,10 @@
 
 """The changelog and the documentation of an upstream tree."""
 
-import re
-
 from upstream_diff.base import Base, BaseError
+from upstream_diff.imports import imports_of
 from upstream_diff.merge import apply_edits, Edit
-
-_BULLET = """\
-  * {func}`jax.closure_convert` hoists every tracer that the function captures,
-    whatever its dtype, and the functions that it returns compare by structure,
-    so that a fresh closure is not compiled again. Keyword arguments, calls at
-    other types and any callable are supported. The new
-    `jax.custom_derivatives.closure_to_pytree` makes a closure a pytree.
-    {func}`jax.experimental.ode.odeint` takes integers, booleans and PRNG keys,
-    as arguments or captured, and its adjoint integrates cotangents only for
-    what is differentiated ({jax-issue}`#5222`, {jax-issue}`#14760`).
-"""
+from upstream_diff.series import Patch
 
 _DOCS = """
 .. currentmodule:: jax.custom_derivatives
@@ -36,41 +25,57 @@ _DOCS = """
 .. autosummary::
   :toctree: _autosummary
 
-    closure_to_pytree
+    {}
 
 .. currentmodule:: jax
 """
 
-
-def documents(base: Base) -> dict[str, tuple[str, str]]:
-  """Returns the documents that change, before and after."""
-  changelog, docs = base.read("CHANGELOG.md"), base.read("docs/jax.rst")
-  return {"CHANGELOG.md": (changelog, add_bullet(changelog)),
-          "docs/jax.rst": (docs, add_reference(docs))}
+_SECTIONS = ("New features", "Changes", "Bug fixes")
 
 
-def add_bullet(text: str) -> str:
-  """Adds a bullet to what is not released yet, under "Changes"."""
+def documents(base: Base, patch: Patch,
+              files: dict[str, tuple[str | None, str]]
+              ) -> dict[str, tuple[str, str]]:
+  """Returns the documents that change, before and after.
+
+  Args:
+    base: the upstream tree.
+    patch: gets an entry in the changelog.
+    files: what it makes of the modules.
+  """
+  changelog = base.read("CHANGELOG.md")
+  docs = base.read("docs/jax.rst")
+  before, after = files.get("jax/custom_derivatives.py", ("", ""))
+  names = imports_of(after).keys() - imports_of(before).keys()
+  return {"CHANGELOG.md": (changelog, add_bullet(changelog, *patch.changelog)),
+          **({"docs/jax.rst": (docs, add_reference(docs, sorted(names)))}
+             if names else {})}
+
+
+def add_bullet(text: str, section: str, bullet: list[str]) -> str:
+  """Adds a bullet to a section of what is not released yet."""
   lines = text.splitlines()
   if "## Unreleased" not in lines:
     raise BaseError("CHANGELOG.md has no section `## Unreleased`.")
   start = lines.index("## Unreleased") + 1
   end = next((i for i in range(start, len(lines))
               if lines[i].startswith("## ")), len(lines))
-  bullet = _BULLET.splitlines()
-  for i in range(start, end):
-    if re.fullmatch(r"\* Changes:?", lines[i]):
-      at = next((j for j in range(i + 1, end) if lines[j][:1] == "*"), end)
-      while not lines[at - 1].strip():
-        at -= 1
-      return apply_edits(text, [Edit(at, at, bullet)])
-  while end > start and not lines[end - 1].strip():
-    end -= 1
-  return apply_edits(text, [Edit(end, end, ["", "* Changes", *bullet])])
+  sections = {lines[i].strip("* :"): i for i in range(start, end)
+              if lines[i].startswith("* ")}
+  if section in sections:
+    at = next((i for i in sections.values() if i > sections[section]), end)
+    heading = []
+  else:
+    later = _SECTIONS[_SECTIONS.index(section) + 1:]
+    at = min((i for s, i in sections.items() if s in later), default=end)
+    heading = ["", f"* {section}"]
+  while not lines[at - 1].strip():
+    at -= 1
+  return apply_edits(text, [Edit(at, at, [*heading, *bullet])])
 
 
-def add_reference(text: str) -> str:
-  """Adds the new function after the list that has `closure_convert`."""
+def add_reference(text: str, names: list[str]) -> str:
+  """Adds new functions after the list that has `closure_convert`."""
   lines = text.splitlines()
   try:
     i = [line.strip() for line in lines].index("closure_convert")
@@ -78,4 +83,5 @@ def add_reference(text: str) -> str:
     raise BaseError("docs/jax.rst does not list closure_convert.") from None
   while i < len(lines) and lines[i].strip():
     i += 1
-  return apply_edits(text, [Edit(i, i, _DOCS.splitlines())])
+  return apply_edits(text, [Edit(
+      i, i, _DOCS.format("\n    ".join(names)).splitlines())])

@@ -22,7 +22,7 @@ import dataclasses
 import re
 import sys
 
-from upstream_diff.merge import apply_edits, Edit, global_names
+from upstream_diff.merge import apply_edits, Edit, global_names, tree_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Import:
 
 def imports_of(text: str) -> dict[str, Import]:
   """Returns what each name is bound to by the imports at the top level."""
-  return {i.name: i for node in ast.parse(text).body for i in _imports(node)}
+  return {i.name: i for node in tree_of(text).body for i in _imports(node)}
 
 
 def _imports(node: ast.stmt) -> list[Import]:
@@ -103,7 +103,7 @@ def mirror_imports(text: str, module: str | None) -> dict[str, Import]:
 def add_imports(text: str, new: list[Import]) -> str:
   """Adds imports, in the places that the style of the file has for them."""
   for i in sorted(new, key=_sort_key):
-    nodes = [n for n in ast.parse(text).body if _imports(n)]
+    nodes = [n for n in tree_of(text).body if _imports(n)]
     same = [n for n in nodes if i.module and _module(n) == i.module]
     # The modules of a package have a line each.
     if same and i.module not in ("jax", "jax._src", "."):
@@ -177,7 +177,7 @@ def remove_imports(text: str, names: set[str]) -> str:
   """Removes the imports that bind the given names at the top level."""
   edits = []
   lines = text.splitlines()
-  for node in ast.parse(text).body:
+  for node in tree_of(text).body:
     bound = _imports(node)
     gone = [k for k, i in enumerate(bound) if i.name in names]
     if not gone:

@@ -22,6 +22,7 @@ they are.
 
 import ast
 import dataclasses
+import functools
 import symtable
 
 
@@ -43,6 +44,12 @@ class Edit:
   lines: list[str]
 
 
+@functools.lru_cache(256)
+def tree_of(text: str) -> ast.Module:
+  """Parses a source. Nobody may change what it returns."""
+  return ast.parse(text)
+
+
 def apply_edits(text: str, edits: list[Edit]) -> str:
   """Makes all edits, of which those at one place keep their order."""
   lines = text.splitlines()
@@ -50,6 +57,29 @@ def apply_edits(text: str, edits: list[Edit]) -> str:
                         key=lambda e: (e[1].start, e[1].end, e[0])):
     lines[edit.start:edit.end] = edit.lines
   return "\n".join(lines) + "\n"
+
+
+def cut_out(text: str, s: Statement, detached: bool = False) -> str:
+  """Removes a statement and the comments that lead it.
+
+  Of the blank lines before and after it, the more numerous stay.
+
+  Args:
+    text: the file.
+    s: the statement.
+    detached: whether comments that a blank line sets off go too.
+  """
+  lines = text.splitlines()
+  first, end = s.comment, s.end
+  start = first
+  while start and not lines[start - 1].strip():
+    start -= 1
+    while detached and start and _is_comment(lines[start - 1]):
+      first = start = start - 1
+  while end < len(lines) and not lines[end].strip():
+    end += 1
+  blanks = max(first - start, end - s.end) if end < len(lines) else 0
+  return apply_edits(text, [Edit(start, end, [""] * blanks)])
 
 
 def key_of(node: ast.stmt) -> str | None:
@@ -96,8 +126,8 @@ def merge(base: str, mirror: str) -> tuple[str, list[str]]:
     definitions that were replaced.
   """
   merger = _Merger(base, mirror)
-  mirror_body = ast.parse(mirror).body
-  merger.merge_body(ast.parse(base).body, mirror_body)
+  mirror_body = tree_of(mirror).body
+  merger.merge_body(tree_of(base).body, mirror_body)
   return apply_edits(base, merger.edits), merger.replaced
 
 
@@ -115,6 +145,7 @@ class _Merger:
            if s.key in old or _is_definition(s, mirror_body)]
     waiting = []  # for a neighbour that upstream has
     anchor = None
+    head = _end_of_head(base_body)
     for i, s in enumerate(new):
       if s.key in old:
         if waiting:
@@ -125,7 +156,7 @@ class _Merger:
                 *self._blanks_before(following)]))
           waiting = []
         self._replace(old[s.key], s)
-        anchor = old[s.key].end
+        anchor = max(old[s.key].end, head)
       elif anchor is None:
         waiting.append(s)
       else:
@@ -180,6 +211,16 @@ class _Merger:
     return lines
 
 
+def _end_of_head(body: list[ast.stmt]) -> int:
+  # Where the imports of a module end, with flags and constants after them.
+  ends = [0]
+  for node in body:
+    if hasattr(node, "name"):
+      break
+    ends.append(node.end_lineno)
+  return ends[-1]
+
+
 def _is_definition(s: Statement, body: list[ast.stmt]) -> bool:
   # Of the other calls only those that set a rule of what the file defines.
   if not isinstance(s.node, ast.Expr):
@@ -204,7 +245,8 @@ def _kin(s: Statement, candidates: list[Statement]) -> int | None:
   return best_end
 
 
-def global_names(text: str, filename: str = "<file>") -> set[str]:
+@functools.lru_cache(256)
+def global_names(text: str) -> set[str]:
   """Returns the global names that some source refers to."""
   names = set()
 
@@ -217,9 +259,9 @@ def global_names(text: str, filename: str = "<file>") -> set[str]:
     for child in table.get_children():
       visit(child)
 
-  visit(symtable.symtable(text, filename, "exec"))
+  visit(symtable.symtable(text, "<file>", "exec"))
   # Annotations are no part of a symbol table where their evaluation is put off.
-  for node in ast.walk(ast.parse(text)):
+  for node in ast.walk(tree_of(text)):
     for annotation in (getattr(node, "annotation", None),
                        getattr(node, "returns", None)):
       if isinstance(annotation, ast.Constant) and isinstance(

@@ -25,7 +25,7 @@ import pathlib
 from upstream_diff.base import Base, BaseError
 from upstream_diff.imports import add_imports, Import
 from upstream_diff.merge import apply_edits, Edit
-from upstream_diff.patch import Files, merge_module
+from upstream_diff.patch import Files, merge_file
 
 _MIRROR = pathlib.Path(__file__).with_name("jax_0_2_7")
 
@@ -45,9 +45,27 @@ _MIRRORS = {
 }
 _TEST_MIRRORS = ("tests/api_test.py", "tests/ode_test.py")
 
-_BULLET = """\
+SUBJECT = "Add jax.closure_convert, and let odeint share it"
+BODY = """\
+A function that is given to a solver captures values, and the rule of the
+solver's custom derivative does not see them. odeint has had a private way to
+make them arguments. It becomes public, hoists every traced value, whatever its
+dtype, and leaves other arrays inside. odeint differentiates beside integers and
+booleans, as arguments or captured.
+
+Answers #5222."""
+
+_NOTES = """\
+jax 0.2.8 (unreleased)
+----------------------
+* `GitHub commits <https://github.com/google/jax/compare/jax-v0.2.7...master>`_.
+
+* New features:
+
   * Add ``jax.closure_convert`` for use with higher-order custom derivatives,
-    and let ``odeint`` share it (#5222).
+    and let ``odeint`` share it
+    (`#5222 <https://github.com/google/jax/issues/5222>`_).
+
 """
 
 
@@ -73,7 +91,7 @@ def changed_files(base: Base) -> Files:
   if not base.package_only:
     for path in _TEST_MIRRORS:
       files[path] = _merge(base, path, None)
-    for path, edit in (("docs/CHANGELOG.rst", _add_bullet),
+    for path, edit in (("docs/CHANGELOG.rst", _add_release),
                        ("docs/jax.rst", _add_reference)):
       text = base.read(path)
       files[path] = text, edit(text)
@@ -84,14 +102,16 @@ def changed_files(base: Base) -> Files:
 def _merge(base: Base, path: str, module: str | None) -> tuple[str, str]:
   text = base.read(path)
   mirror = (_MIRROR / path.rpartition("/")[2]).read_text(encoding="utf-8")
-  return text, merge_module(base, path, text, mirror, module)
+  return text, merge_file(
+      path, text, mirror, module, lambda name: module is not None and (
+          base.uses(module, name, path)))
 
 
-def _add_bullet(text: str) -> str:
-  # Among the new features of the newest version.
+def _add_release(text: str) -> str:
+  # Above the newest version, which is released.
   lines = text.splitlines()
-  at = lines.index("* New features:") + 2
-  return apply_edits(text, [Edit(at, at, _BULLET.splitlines())])
+  newest = next(i for i, line in enumerate(lines) if line.startswith("jax 0."))
+  return apply_edits(text, [Edit(newest, newest, _NOTES.splitlines())])
 
 
 def _add_reference(text: str) -> str:

@@ -23,7 +23,6 @@ from .custom_derivatives import _initial_style_jaxpr
 from .tree_util import tree_flatten, tree_unflatten
 
 
-
 def closure_convert(fun: Callable, *example_args, **example_kwargs
                     ) -> Tuple[Callable, List[Any]]:
   """Makes the values that a function captures its explicit arguments.

@@ -19,7 +19,6 @@ import jax.numpy as jnp
 from jax import lax
 from jax import test_util as jtu
 from jax.config import config
-from jax.experimental import ode
 from jax.experimental.ode import odeint
 
 config.parse_flags_with_absl()
@@ -72,9 +71,6 @@ class ODETest(jtu.JaxTestCase):
                         check_dtypes=False, rtol=1e-4)
     self.assertAllClose(jax.grad(jax.grad(f))(.7, 1.), jnp.exp(-.7),
                         check_dtypes=False, rtol=1e-3)
-
-  def test_shares_closure_convert(self):
-    self.assertFalse(hasattr(ode, "closure_convert"))
 
 
 if __name__ == '__main__':
