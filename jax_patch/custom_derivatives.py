@@ -28,7 +28,7 @@ from jax._src.interpreters import partial_eval as pe
 from jax._src.state.types import AbstractRef
 from jax._src.tree_util import (
     keystr, Partial, PyTreeDef, tree_flatten, tree_flatten_with_path,
-    tree_structure, tree_unflatten)
+    tree_leaves, tree_unflatten)
 from jax._src.util import (
     safe_map, safe_zip, split_list, weakref_lru_cache)
 from jax_patch.jaxpr_key import closure_key
@@ -143,7 +143,9 @@ def closure_to_pytree(fun: Callable, *example_args, **example_kwargs
   8.0
 
   Args:
-    fun, *example_args, **example_kwargs: As for :func:`jax.closure_convert`.
+    fun: As for :func:`jax.closure_convert`, like the following.
+    *example_args: Examples of the positional arguments of ``fun``.
+    **example_kwargs: Examples of its keyword arguments.
 
   Returns:
     A :class:`jax.tree_util.Partial` that computes ``fun``. It raises what a
@@ -204,10 +206,8 @@ class _ConvertedFunction:
     self._out_tree = out_tree
     self.__name__ = self.__qualname__ = jaxpr.debug_info.func_name
     # Made right now, as a NumPy array that it depends on can change.
-    # Treedefs that are equal can differ in 1 and True, which their text shows.
-    self._key = closure_key(
-        jaxpr, self._kept, (*self._hoisted,), in_tree, out_tree,
-        f"{in_tree} {out_tree}", self.__name__)
+    self._key = closure_key(jaxpr, self._kept, self._hoisted, in_tree, out_tree,
+                            self.__name__)
 
   def __hash__(self):
     return hash(self._key)
@@ -236,12 +236,11 @@ class _ConvertedFunction:
           f"structure {self._in_tree} of the example arguments, followed by "
           f"{len(hoisted_avals)} hoisted value(s), but got {in_tree} followed "
           f"by {len(hoisted)}.")
-    if other := _other_types(("aux_args",), tree_structure((hoisted_avals,)),
-                             hoisted_avals, hoisted):
+    if other := _other_types(("aux_args",), (hoisted,), hoisted_avals):
       raise TypeError("The inputs to the closure produced by closure_convert "
                       f"must have the types of what was hoisted, but {other}.")
-    if warn and (other := _other_types(("args", "kwargs"), in_tree, in_avals,
-                                       in_flat)):
+    if warn and (
+        other := _other_types(("args", "kwargs"), (args, kwargs), in_avals)):
       # See https://github.com/jax-ml/jax/issues/6867
       warnings.warn(
           f"In a call of {self!r}, {other}. This evaluates the program that "
@@ -253,18 +252,18 @@ class _ConvertedFunction:
     out_flat = core.eval_jaxpr(self._jaxpr, (), *consts, *in_flat)
     return tree_unflatten(self._out_tree, out_flat)
 
-def _other_types(names, tree, avals, values):
-  # Says which of the values are not of the shapes and dtypes in `avals`.
-  other = [(t := core.typeof(x)) is not a and
-           (t.shape, t.dtype) != (a.shape, a.dtype)
-           for a, x in zip(avals, values)]
-  if not any(other):
+def _other_types(names, trees, avals):
+  # Says which of the leaves are not of the shapes and dtypes in `avals`.
+  types_ = map(core.typeof, tree_leaves(trees))
+  is_other = lambda t, a: (
+      t is not a and (t.shape, t.dtype) != (a.shape, a.dtype))
+  if not any(map(is_other, types_, avals)):
     return ""
-  paths, _ = tree_flatten_with_path(tree_unflatten(tree, avals))
+  paths, _ = tree_flatten_with_path(trees)
   return " and ".join(
-      f"{names[path[0].idx]}{keystr(path[1:])} is of type "
-      f"{core.typeof(x).str_short()} instead of {a.str_short()}"
-      for (path, a), x, o in zip(paths, values, other) if o)
+      f"{names[path[0].idx]}{keystr(path[1:])} is of type {t.str_short()} "
+      f"instead of {a.str_short()}"
+      for (path, _), t, a in zip(paths, types_, avals) if is_other(t, a))
 
 class _FunctionOfValues(_ConvertedFunction):
   # What `closure_to_pytree` makes a `Partial` over the list of all captured

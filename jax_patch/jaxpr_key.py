@@ -31,13 +31,13 @@ from jax._src.interpreters import partial_eval as pe
 from jax._src.tree_util import PyTreeDef
 
 
-def closure_key(jaxpr, consts, *rest: Hashable) -> "Key":
-  # Names of variables and source locations do not enter. Nothing else may refer
-  # to NumPy arrays among the constants, which enter by value. Arrays of JAX enter
-  # by identity, because reading them would wait for a device.
+def closure_key(jaxpr, consts, *rest) -> "Key":
+  # Names of variables and source locations do not enter. NumPy arrays among the
+  # constants enter by value, so nothing else may refer to them. Arrays of JAX
+  # enter by identity, because reading them would wait for a device.
   builder = _KeyBuilder()
-  parts = [builder.param(jaxpr), *map(builder.const, consts)]
-  return _intern(closure_key, *parts, *rest, held=builder.held)
+  parts = [*map(builder.param, (jaxpr, *rest)), *map(builder.const, consts)]
+  return _intern(closure_key, *parts, held=builder.held)
 
 class Key:
   # Equal keys are one object, so that comparing takes constant time. `held` has
@@ -51,7 +51,10 @@ class Key:
     return self.hash
 
   def __eq__(self, other):
-    return isinstance(other, Key) and self.parts == other.parts
+    try:
+      return isinstance(other, Key) and self.parts == other.parts
+    except ValueError:  # What treedefs hold may compare to more than a bool.
+      return False
 
 # Keeps nothing alive: a program that refers to its own key can be collected.
 _keys: weakref.WeakKeyDictionary[Key, weakref.ref] = weakref.WeakKeyDictionary()
@@ -64,8 +67,7 @@ def _intern(*parts: Hashable, held=()) -> Key:
 _BY_VALUE = {int, bool, str, bytes, type(None), type(Ellipsis)}
 _BY_BITS = (float, complex, np.generic, literals.TypedInt)
 _NUMPY_ARRAYS = (np.ndarray, literals.TypedNdArray)
-_BY_IDENTITY = (
-    Array, type, types.BuiltinFunctionType, types.CodeType, np.dtype, np.ufunc)
+_BY_IDENTITY = Array, type, types.CodeType, np.dtype
 _BY_TYPE = (lu.Store, lu.EqualStore, pe.DynamicJaxprTrace, core.DebugInfo)
 _PARTS = {
     dict: lambda x: [*x, *x.values()],
@@ -103,7 +105,7 @@ class _KeyBuilder:
       return t, x
     if isinstance(x, _BY_BITS):
       return _bits(x)
-    if isinstance(x, _NUMPY_ARRAYS):  # It can change before the program is compiled.
+    if isinstance(x, _NUMPY_ARRAYS):  # Can change before the compilation.
       return self.identity(x), _bits(x)
     if t in _PARTS:
       return t, self.value(_PARTS[t](x))

@@ -256,6 +256,24 @@ class CustomVJPTest(jtu.JaxTestCase):
     # What was traced for the shape of the example arguments.
     self.assertAllClose(out, 2 * jnp.arange(6.) / 3, check_dtypes=False)
 
+  def test_closure_convert_other_types_of_a_node_that_wants_arrays(self):
+    @jax.tree_util.register_pytree_node_class
+    class Node:
+      def __init__(self, value):
+        self.value = jnp.asarray(value)
+
+      def tree_flatten(self):
+        return (self.value,), None
+
+      @classmethod
+      def tree_unflatten(cls, _, children):
+        return cls(*children)
+
+    converted, _ = jax.closure_convert(lambda n: n.value * 2, Node([1., 2.]))
+    with config.enable_checks(False), self.assertWarns(FutureWarning):
+      out = converted(Node([1., 2., 3.]))
+    self.assertAllClose(out, jnp.array([2., 4., 6.]), check_dtypes=False)
+
   def test_closure_convert_other_types_warn_once_for_each_call_site(self):
     converted, _ = jax.closure_convert(lambda z: 2 * z, jnp.ones(3))
     with (config.enable_checks(False),

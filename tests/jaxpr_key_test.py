@@ -12,8 +12,11 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
+import dataclasses
+import functools
 import gc
 import itertools
+import operator
 import weakref
 
 from absl.testing import absltest, parameterized
@@ -141,6 +144,27 @@ class JaxprKeyTest(jtu.JaxTestCase):
   def test_callbacks(self):
     # They can have state.
     make = lambda: lambda x: jax.pure_callback(lambda x: x, x, x)
+    self.assertNotEqual(convert(make), convert(make))
+
+  def test_callbacks_that_write(self):
+    logs = {}, {}
+    for log in logs:
+      write = functools.partial(operator.setitem, log, 'key')
+      f = convert(lambda: lambda x: jax.debug.callback(write, x))
+      jax.jit(lambda f, x: f(x), static_argnums=0)(f, jnp.ones(3, 'float32'))
+      jax.effects_barrier()
+    self.assertEqual([list(log) for log in logs], [['key']] * 2)
+
+  def test_structure_that_does_not_compare(self):
+    # Metadata with an array in it, whose equality is no bool.
+    @functools.partial(jax.tree_util.register_dataclass, data_fields=['value'],
+                       meta_fields=['info'])
+    @dataclasses.dataclass
+    class Node:
+      value: jax.Array
+      info: np.ndarray
+
+    make = lambda: lambda x: Node(x, np.ones(2))
     self.assertNotEqual(convert(make), convert(make))
 
   def test_programs_that_share_others(self):

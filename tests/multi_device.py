@@ -234,6 +234,19 @@ class MultiDeviceTest(jtu.JaxTestCase):
       self.check(jax.jit(_value_and_grad(solve))(*args),
                  jax.jit(_value_and_grad(by_hand))(*args))
 
+  @parameterized.parameters(True, False)
+  def test_captured_array_chooses_no_device(self, committed):
+    # As a constant of the program, which it is on stock JAX.
+    first, *_, second = jax.local_devices()
+    y0 = jax.device_put(jnp.ones(2), first if committed else None)
+    captured = jax.device_put(jnp.ones(2), second)
+    solve = lambda y0: odeint(lambda y, t: -captured * y, y0, _times())[-1]
+    y = solve(y0)
+    y0_bar = jax.grad(lambda y0: solve(y0).sum())(y0)
+    self.assertEqual([y.devices(), y0_bar.devices()], [{first}] * 2)
+    self.assertAllClose(y, np.exp([-.5] * 2), check_dtypes=False, rtol=1e-5)
+    self.assertAllClose(y0_bar, y, rtol=1e-5)
+
   def test_known_root(self):
     k, i = self.arrays(P("x"))
     solve, _ = WAYS["custom_vjp"]

@@ -25,7 +25,7 @@ from jax.experimental.ode import _odeint
 from jax._src.util import safe_map, safe_zip
 from jax.flatten_util import ravel_pytree
 from jax.tree_util import (
-    tree_flatten, tree_leaves, tree_map, tree_unflatten)
+    Partial, tree_flatten, tree_leaves, tree_map, tree_unflatten)
 
 map = safe_map
 zip = safe_zip
@@ -44,6 +44,9 @@ def odeint(func, y0, t, *args, rtol=1.4e-8, atol=1.4e-8, mxstep=jnp.inf, hmax=jn
   ts = core.typeof(t)
   time = jax.ShapeDtypeStruct(ts.shape[1:], ts.dtype, weak_type=ts.weak_type)
   closure = custom_derivatives.closure_to_pytree(func, y0, time, *args)
+  if _committed_devices(closure) - _committed_devices((y0, t, args)):
+    # What is captured does not choose the devices. Constants cannot.
+    closure = Partial(*custom_derivatives.closure_convert(func, y0, time, *args))
   return _odeint_wrapper(_call_closure, rtol, atol, mxstep, hmax, y0, t, closure, *args)
 
 def _check_inputs(t, **options):
@@ -71,6 +74,11 @@ def _check_derivative(y_dot, y):
   if jnp.iscomplexobj(y_dot) and not jnp.iscomplexobj(y):
     raise TypeError("func must not return a complex derivative of y0, whose "
                     f"numbers are of dtype {y.dtype}.")
+
+def _committed_devices(tree):
+  return {frozenset(x.devices()) for x in tree_leaves(tree)
+          if isinstance(x, jax.Array) and not isinstance(x, core.Tracer)
+          and x.committed}
 
 def _call_closure(y, t, closure, *args):
   # The solver may compute in types of more precision than those of y0 and t.
