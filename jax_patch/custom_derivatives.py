@@ -47,14 +47,13 @@ def closure_convert(fun: Callable, *example_args, **example_kwargs
   """Makes the values that a function captures its explicit arguments.
 
   A rule given to :func:`jax.custom_vjp` or :func:`jax.custom_jvp` sees the
-  formal arguments of the function that it differentiates, but not what a Python
-  function among them captured, be it from its closure, from a global or from
-  the closure of a function that it calls. Closure conversion pulls these values
-  out, so that they cross the boundary of the rule like any other argument.
+  arguments of the function that it differentiates. It does not see what a
+  Python function among them captured. Closure conversion makes these values
+  arguments, too.
 
-  Every tracer that ``fun`` meets when it runs on arguments of the example types
-  is hoisted once, whatever its dtype and transformation. Concrete arrays take
-  no part in differentiation and stay in the converted function.
+  ``fun`` is traced on arguments of the example types. Every tracer that it
+  meets is hoisted once, whatever its dtype and transformation. Concrete arrays
+  take no part in differentiation and stay in the converted function.
 
   Example usage, for a root of ``f`` and its derivative by the implicit function
   theorem::
@@ -101,8 +100,8 @@ def closure_convert(fun: Callable, *example_args, **example_kwargs
   Tangents and cotangents of hoisted integers, booleans and PRNG keys are of
   dtype ``float0``. A rule that does arithmetic on them has to leave those out.
 
-  Converted functions compare by what they compute, so that a closure written in
-  a loop is one function to ``static_argnums`` and ``nondiff_argnums``.
+  Converted functions of the same program and constants are equal, so that they
+  are one function to ``static_argnums`` and ``nondiff_argnums``.
 
   Args:
     fun: Callable to be converted. It must be pure.
@@ -126,10 +125,10 @@ def closure_to_pytree(fun: Callable, *example_args, **example_kwargs
                       ) -> Partial:
   """Makes a function a pytree of the values that it captures.
 
-  Its leaves are all arrays that ``fun`` captures in the sense of
-  :func:`jax.closure_convert`, also concrete ones, so that it can be an argument
-  of transformed functions. Functions that differ in the values of those arrays
-  alone have the same treedef, and what was compiled for one serves all:
+  Its leaves are all arrays that ``fun`` captures, also concrete ones. So it can
+  be an argument of transformed functions. Functions that differ in the
+  values of those arrays alone have the same treedef, and what was compiled for
+  one serves all:
 
   >>> import jax
   >>> import jax.numpy as jnp
@@ -143,9 +142,7 @@ def closure_to_pytree(fun: Callable, *example_args, **example_kwargs
   8.0
 
   Args:
-    fun: As for :func:`jax.closure_convert`, like the following.
-    *example_args: Examples of the positional arguments of ``fun``.
-    **example_kwargs: Examples of its keyword arguments.
+    fun, example_args, example_kwargs: As for :func:`jax.closure_convert`.
 
   Returns:
     A :class:`jax.tree_util.Partial` that computes ``fun``. It raises what a
@@ -192,7 +189,6 @@ def _conversions_of(fun, cls, in_tree, in_avals):
 
 class _ConvertedFunction:
   # Refers neither to what was converted nor to the hoisted values.
-
   @staticmethod
   def is_hoisted(const):
     return isinstance(const, core.Tracer)
@@ -268,7 +264,6 @@ def _other_types(names, trees, avals):
 class _FunctionOfValues(_ConvertedFunction):
   # What `closure_to_pytree` makes a `Partial` over the list of all captured
   # values. No rule can have a mutable array as a residual, so it stays inside.
-
   @staticmethod
   def is_hoisted(const):
     is_ref = isinstance(core.typeof(const), AbstractRef)
