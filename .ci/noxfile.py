@@ -23,7 +23,8 @@ A session runs the tests, the examples and the check of the diff, and writes its
 row in ``docs/versions.csv``, from which ``docs/versions.md`` is made. With
 ``stacks``, the long suites run too, which are stacks of transformations; with
 ``full``, also the check runs all of its tests, and not a sample; with
-``without-check``, the check does not run.
+``without-check``, the check does not run. What runs is all of a suite, and not
+what a plain run of pytest chooses.
 """
 
 import collections
@@ -63,6 +64,7 @@ os.environ["PATH"] = os.pathsep.join([os.environ["PATH"], *sorted(glob.glob(
 def versions(session, jax):
   """Tests, examples and the check of the diff on one release of JAX."""
   session.chdir(ROOT)
+  session.env["JAX_PATCH_ALL_TESTS"] = "1"
   session.install(".[test]", f"jax=={jax}", f"jaxlib=={jax}")
   full = "full" in session.posargs
   report = pathlib.Path(session.create_tmp()).resolve() / "report.xml"

@@ -50,7 +50,6 @@ _HERE = pathlib.Path(__file__).parent
 T = np.array([0., 1.], 'float32')
 # Compiles as little as possible.
 _FLAGS = ("--xla_backend_optimization_level=0 "
-          "--xla_cpu_use_fusion_emitters=false "
           "--xla_llvm_disable_expensive_passes=true")
 
 def solve(f, y0=1.):

@@ -41,6 +41,7 @@ solvers = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(solvers)
 
 START = np.array([1., .5])
+A = np.array([[.1, .2], [.3, -.1], [.2, .4]])
 
 def coupled(a, i):
   # A closure over an array and an integer; x is near 1 for small positive a.
@@ -54,8 +55,15 @@ def by_custom_root(f, x0):
 def by_lax(f, x0):
   return lax.custom_root(f, x0, solvers.newton, solvers.jacobian_solve)
 
+def loss(solve, a, i):
+  return jnp.sum(jnp.cos(solve(coupled(a, i), START)))
+
+@functools.cache
+def gradient(solve):
+  return jax.jit(jax.grad(
+      lambda a: sum(loss(solve, a, i) for i in range(3))))(jnp.array(A))
+
 SOLVERS = {"find_root": solvers.find_root, "custom_root": by_custom_root}
-A = np.array([[.1, .2], [.3, -.1], [.2, .4]])
 
 
 class ImplicitSolversTest(jtu.JaxTestCase):
@@ -77,11 +85,8 @@ class ImplicitSolversTest(jtu.JaxTestCase):
   @parameterized.product(
       solver=list(SOLVERS), transform=["none", "vmap", "scan"])
   def test_gradient(self, solver, transform):
-    def loss(solve, a, i):
-      return jnp.sum(jnp.cos(solve(coupled(a, i), START)))
-
-    def total(solve, a):
-      one = functools.partial(loss, solve)
+    def total(a):
+      one = functools.partial(loss, SOLVERS[solver])
       i = jnp.arange(3)
       if transform == "vmap":
         return jnp.sum(jax.vmap(one, (None, 0))(a, i))
@@ -90,11 +95,9 @@ class ImplicitSolversTest(jtu.JaxTestCase):
       return sum(map(functools.partial(one, a), i))
 
     a = jnp.array(A)
-    got = jax.grad(functools.partial(total, SOLVERS[solver]))(a)
+    got = jax.grad(total)(a)
     for solve in (by_lax, solvers.newton):
-      expected = jax.jit(jax.grad(lambda a: sum(
-          loss(solve, a, i) for i in range(3))))(a)
-      self.assertClose(got, expected)
+      self.assertClose(got, gradient(solve))
 
   @parameterized.parameters(*SOLVERS)
   def test_finite_differences(self, solver):

@@ -33,7 +33,8 @@ _SUITE = pathlib.Path(__file__).with_name("multi_device.py")
 class MultiDeviceTest(jtu.JaxTestCase):
 
   def start(self, num_devices, **env):
-    flags = f"--xla_force_host_platform_device_count={num_devices}"
+    flags = (f"{os.environ.get('XLA_FLAGS', '')} "
+             f"--xla_force_host_platform_device_count={num_devices}")
     process = subprocess.Popen(
         [sys.executable, str(_SUITE)], stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT, text=True,

@@ -203,6 +203,7 @@ def run_suites(title: str, suites: list[pathlib.Path], tree: pathlib.Path,
   log(f"\n{title}:")
   # The tree comes before what is installed, this project after the tree.
   env = {**os.environ, "PYTHONSAFEPATH": "1", "JAX_PATCH_STOCK": "",
+         "JAX_PATCH_ALL_TESTS": "1",
          "PYTHONPATH": os.pathsep.join(map(str, [tree, _PROJECT]))}
   found = subprocess.run(
       [sys.executable, "-c", "import jax; print(jax.__file__)"], env=env,
