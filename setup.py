@@ -42,14 +42,18 @@ _readme = _root / "README.md"
 setup(
     name="jax-patch",
     version=_constant("jax_patch/__init__.py", "__version__"),
-    description="The whole closure conversion, tried on an installed JAX.",
+    description="A complete jax.closure_convert, tried on an installed JAX.",
     long_description=(
         _readme.read_text(encoding="utf-8") if _readme.exists() else ""),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     packages=find_packages(include=[
         "jax_patch", "jax_patch.*", "upstream_diff", "upstream_diff.*"]),
-    package_data={"upstream_diff": ["*.txt", "*.md", "jax_0_2_7/*.py"]},
+    # Directories that are not packages.
+    package_data={
+        "jax_patch": ["_children/*.py"],
+        "upstream_diff": ["**/*.md", "**/*.py"],
+    },
     python_requires=">=3.11",
     install_requires=[
         "jax" + _constant("jax_patch/_patch.py", "TESTED_JAX"),
@@ -62,6 +66,6 @@ setup(
         "test": ["pytest", "pytest-xdist", "ruff", "scipy"],
         "benchmark": ["equinox", "diffrax", "matplotlib"],
         "docs": ["sphinx", "sphinx-book-theme", "myst-nb", "matplotlib",
-                 "equinox", "scipy"],
+                 "equinox", "scipy", "pytest", "pytest-xdist"],
     },
 )

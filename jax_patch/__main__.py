@@ -22,9 +22,10 @@ import sys
 import types
 
 import jax_patch
+from jax_patch import _import_hook
 
 _USAGE = """\
-usage: python -m jax_patch [-m MODULE | -c CODE | SCRIPT] [ARG ...]
+usage: python -m jax_patch [--children] [-m MODULE | -c CODE | SCRIPT] [ARG ...]
        python -m jax_patch --status
        python -m jax_patch --help"""
 
@@ -38,45 +39,37 @@ has a __main__.py. What comes after the program's name belongs to the program.
 --status prints which JAX is installed, whether the patch can be applied to it,
 and which names it replaces. The exit code is 1 where it cannot.
 
-Processes that the program starts are ordinary ones: a forked worker inherits
-the patch, a spawned worker has to call jax_patch.apply() itself."""
+Which processes are patched:
 
+- The program itself, whatever it forks, and the workers of pytest-xdist if it
+  runs pytest.
+- With --children, every Python process that it starts, and those that these
+  start in turn: by multiprocessing (spawn and forkserver), concurrent.futures
+  or subprocess. The option puts a directory of this package first in
+  PYTHONPATH. It holds a sitecustomize, which Python imports as it starts, and
+  which applies the patch as soon as JAX is imported. The environment's own
+  sitecustomize runs as well.
 
-class _PatchWhenJaxIsImported:
-  """A meta path finder that applies the patch right after JAX was imported.
+Which are not:
 
-  Importing JAX before the program starts would be simpler, but JAX reads
-  environment variables then, and programs set these before they import it.
-  """
+- Without --children, all other processes.
+- With it, those that are started with -I, -E or -S, or without the PYTHONPATH
+  that they would inherit.
 
-  def find_spec(self, name, path=None, target=None):
-    if name != "jax":
-      return None
-    for finder in sys.meta_path:
-      spec = None if finder is self else finder.find_spec(name, path, target)
-      if spec is not None:
-        break
-    else:
-      return None
-    if spec.loader is None:
-      return spec
-    exec_module = spec.loader.exec_module
+A program patches such a process itself, by jax_patch.apply(). For a pool that
+is spawned, put it at the top of the program's file, before anything is taken
+out of JAX by value: the workers import that file."""
 
-    def exec_and_patch(module):
-      # A loader may be shared, as a zip file's is, and so hold this twice.
-      vars(spec.loader).pop("exec_module", None)
-      exec_module(module)
-      # Only now: looking a spec up does not mean that it gets imported.
-      if self in sys.meta_path:
-        sys.meta_path.remove(self)
-      jax_patch.apply()
-
-    spec.loader.exec_module = exec_and_patch
-    return spec
+# Holds the sitecustomize.
+_CHILDREN = os.path.join(
+    os.path.dirname(os.path.abspath(__file__)), "_children")
 
 
 def _main():
   kind, *rest = sys.argv[1:] or [""]
+  if kind == "--children":
+    _patch_children()
+    kind, *rest = rest or [""]
   if kind in ("-h", "--help"):
     print(_HELP)
   elif kind == "--status" and not rest:
@@ -87,15 +80,34 @@ def _main():
     _run(kind, *rest)
   elif kind and not kind.startswith("-"):
     _run("", kind, *rest)
+  elif kind == "--status":
+    _wrong_usage("--status takes no arguments")
+  elif kind in ("-m", "-c"):
+    _wrong_usage(f"{kind} needs an argument")
   else:
-    if kind == "--status":
-      problem = "--status takes no arguments"
-    elif kind in ("-m", "-c"):
-      problem = f"{kind} needs an argument"
-    else:
-      problem = f"unknown option {kind}" if kind else "no program given"
-    print(f"{_USAGE}\nerror: {problem}", file=sys.stderr)
-    sys.exit(2)
+    _wrong_usage(f"unknown option {kind}" if kind else "no program given")
+
+
+def _wrong_usage(problem):
+  print(f"{_USAGE}\nerror: {problem}", file=sys.stderr)
+  sys.exit(2)
+
+
+def _patch_children():
+  if sys.flags.ignore_environment or sys.flags.no_site:
+    # The processes would be started with the same options.
+    _wrong_usage("--children needs PYTHONPATH and sitecustomize, which python"
+                 " ignores with -I, -E or -S")
+  paths = os.environ.get("PYTHONPATH")
+  os.environ["PYTHONPATH"] = (
+      f"{_CHILDREN}{os.pathsep}{paths}" if paths else _CHILDREN)
+
+
+def _name_pytest_plugin():
+  # Only a plugin reaches the workers of pytest-xdist.
+  others = os.environ.get("PYTEST_PLUGINS")
+  plugin = "jax_patch.pytest_plugin"
+  os.environ["PYTEST_PLUGINS"] = f"{others},{plugin}" if others else plugin
 
 
 def _run(kind, program, *args):
@@ -103,10 +115,8 @@ def _run(kind, program, *args):
   sys.argv[:] = [program if not kind else kind, *args]
   prepare = {"": _script, "-m": _module, "-c": _command}[kind]
   try:
-    if "jax" in sys.modules:
-      jax_patch.apply()
-    else:
-      sys.meta_path.insert(0, _PatchWhenJaxIsImported())
+    _import_hook.apply_when_jax_is_imported()
+    _import_hook.after_import("pytest", _name_pytest_plugin)
     # For -m this imports the module's package, which may import JAX.
     main, code = prepare(program)
     main.__name__ = "__main__"

@@ -15,15 +15,17 @@
 """Which live object each mirrored name replaces, and the saved originals.
 
 A mirror is a file here that stands for an upstream file. A definition in it,
-that is a top-level function or class, replaces the upstream one of that name,
-or is added where upstream has none; a class that upstream has too lends it its
-methods instead. What a mirror imports is not a definition. A rule that it sets
-on an upstream object (``f.defvjp``) replaces the one that was set there.
+that is a ``def`` or a ``class`` at top level, replaces the upstream one of that
+name, or is added where upstream has none. If upstream has a class of that name,
+its methods are replaced one by one. A rule that the mirror sets on an upstream
+object (``f.defvjp``) replaces the one that was set there.
 """
 
-from collections.abc import Callable, Iterator
+import ast
+from collections.abc import Iterator
 import contextlib
 import dataclasses
+import functools
 import importlib
 import inspect
 import os
@@ -46,20 +48,10 @@ _UPSTREAM = {
 # Has no definitions: it lists the names that appear on `jax` itself.
 _API = "jax_patch.api"
 
-# Every module of JAX that holds one of the replaced objects under its name.
-_HOMES = (
-    "jax",
-    "jax.custom_derivatives",
-    "jax._src.custom_derivatives",
-    "jax.experimental.ode",
-)
-
 # What the patch takes for granted: the first parameters of plain functions.
-_PATCH_POINTS = {
-    ("jax", "closure_convert"): "fun *example_args",
-    ("jax.custom_derivatives", "closure_convert"): "fun *example_args",
-    ("jax._src.custom_derivatives", "closure_convert"): "fun *example_args",
-    ("jax.experimental.ode", "odeint"):
+_PARAMETERS = {
+    "jax._src.custom_derivatives.closure_convert": "fun *example_args",
+    "jax.experimental.ode.odeint":
         "func y0 t *args rtol atol mxstep hmax",
 }
 
@@ -124,7 +116,9 @@ def apply() -> None:
     UserWarning: the version of JAX is one that the patch was not tested with.
   """
   global _held_by_apply
-  _import_jax()
+  # Before the lock is taken: another thread may be importing JAX, and be about
+  # to take the lock.
+  import jax  # noqa: F401
   with _lock:
     _install()
     _held_by_apply = True
@@ -158,7 +152,7 @@ def patched() -> Iterator[None]:
     RuntimeError: as :func:`apply` does.
   """
   global _held_by_patched
-  _import_jax()
+  import jax  # noqa: F401
   with _lock:
     _install()
     _held_by_patched += 1
@@ -172,7 +166,7 @@ def patched() -> Iterator[None]:
 
 def survey() -> tuple[bool, tuple[_Binding, ...]]:
   """Returns whether the patch is in force, and what it rebinds or would."""
-  _import_jax()
+  import jax  # noqa: F401
   with _lock:
     return bool(_bindings), _bindings or _plan()
 
@@ -222,12 +216,6 @@ def _uninstall_unless_held() -> None:
         " while that is so.", UserWarning, stacklevel=3)
 
 
-def _import_jax() -> None:
-  # Before the lock is taken: JAX may be on its way in, in another thread that
-  # is about to take the lock.
-  import jax  # noqa: F401
-
-
 def _jax_version() -> str:
   return sys.modules["jax"].__version__
 
@@ -241,12 +229,12 @@ def _import(name: str) -> types.ModuleType:
 
 
 def _import_mirror(mirror: str, upstream: types.ModuleType) -> types.ModuleType:
-  # A mirror that leaves a function as it is may give it new rules, with a
-  # top-level `f.defvjp(...)`, and does so as it is imported. These belong to
-  # the patch: they are taken back here, and set when the patch is applied.
+  # A mirror may set a rule on a function of upstream's, with `f.defvjp(...)` at
+  # top level, and does so as it is imported. Such a rule belongs to the patch:
+  # it is taken back here, and set when the patch is applied.
   if sys.modules.get(mirror) is not None:
     return sys.modules[mirror]
-  before = [(name, value, dict(vars(value)))
+  before = [(f"{upstream.__name__}.{name}", value, dict(vars(value)))
             for name, value in vars(upstream).items()
             if getattr(value, "__module__", None) == upstream.__name__
             and hasattr(value, "__dict__") and not isinstance(value, type)]
@@ -254,13 +242,13 @@ def _import_mirror(mirror: str, upstream: types.ModuleType) -> types.ModuleType:
   try:
     module = _import(mirror)
   finally:
-    for name, value, attrs in before:
-      definition = f"{upstream.__name__}.{name}"
+    for definition, value, old in before:
+      new = dict(vars(value))
       rules += [
           _Binding(definition, f"{definition}.{attr}", value, attr,
-                   attrs.get(attr, ABSENT), vars(value).get(attr, ABSENT))
-          for attr in sorted(attrs.keys() | vars(value).keys())
-          if attrs.get(attr, ABSENT) is not vars(value).get(attr, ABSENT)]
+                   old.get(attr, ABSENT), new.get(attr, ABSENT))
+          for attr in sorted(old.keys() | new.keys())
+          if old.get(attr, ABSENT) is not new.get(attr, ABSENT)]
     for b in rules:
       b.bind(b.original)
   _rules[mirror] = rules
@@ -269,52 +257,41 @@ def _import_mirror(mirror: str, upstream: types.ModuleType) -> types.ModuleType:
 
 def _plan() -> tuple[_Binding, ...]:
   # Returns all that there is to rebind, or raises a RuntimeError.
-  modules = {home: _import(home) for home in _HOMES}
-  for (home, name), params in _PATCH_POINTS.items():
-    expected = params.split()
-    found = _parameters(vars(modules[home]).get(name, ABSENT))
-    if found[:len(expected)] != expected:
-      raise _refusal(f"{home}.{name} to be a plain function of "
-                     f"({', '.join(expected)})", ", ".join(found))
-
-  mirrors = {mirror: _import_mirror(mirror, modules[upstream])
-             for mirror, upstream in _UPSTREAM.items()}
-  on_jax = vars(_import(_API))
   bindings = []
+  on_jax = vars(_import(_API))
   for mirror, upstream in _UPSTREAM.items():
-    for name, new in vars(mirrors[mirror]).items():
-      if not _is_definition(mirror, name, new):
-        continue
+    home = _import(upstream)
+    module = _import_mirror(mirror, home)
+    for name in _definitions(module):
       definition = f"{upstream}.{name}"
-      old = vars(modules[upstream]).get(name, ABSENT)
+      old, new = vars(home).get(name, ABSENT), vars(module)[name]
+      _check_parameters(definition, old)
       if isinstance(old, type) and isinstance(new, type):
         bindings += [
             _Binding(definition, f"{definition}.{attr}", old,
                      attr, vars(old).get(attr, ABSENT), value)
             for attr, value in vars(new).items() if _is_method(value)]
         continue
-      for home in _HOMES:
-        found = vars(modules[home]).get(name, ABSENT)
-        exported = home == upstream or (
-            on_jax.get(name) is new if home == "jax" else
-            # The public twin of a private module has its public names.
-            home == upstream.replace("._src", "") and name[0] != "_"
-            and (old is ABSENT or found is not ABSENT))
-        if exported and found is not old:
-          raise _refusal(f"{home}.{name} to be {_show(old, definition)}",
-                         _show(found, f"{home}.{name}"))
-        if exported or (found is old and old is not ABSENT):
-          bindings.append(_Binding(
-              definition, f"{home}.{name}", modules[home], name, old, new))
+      homes = ["jax"] if name in on_jax else []
+      if name[0] != "_":
+        homes.append(upstream.replace("._src", ""))  # the public module
+      for h in dict.fromkeys([*homes, upstream]):
+        owner = _import(h)
+        found = vars(owner).get(name, ABSENT)
+        if found is not old:
+          raise _refusal(f"{h}.{name} to be {_show(old, definition)}",
+                         _show(found, f"{h}.{name}"))
+        bindings.append(
+            _Binding(definition, f"{h}.{name}", owner, name, old, new))
     bindings += _rules.get(mirror, [])
   return tuple(bindings)
 
 
-def _is_definition(mirror: str, name: str, value: Any) -> bool:
-  # Also a function that `jit` or `custom_vjp` wraps, which keeps both; but no
-  # import, no alias, and no instance of a class that is defined in the mirror.
-  return (getattr(value, "__module__", None) == mirror
-          and getattr(value, "__name__", None) == name)
+@functools.cache
+def _definitions(mirror: types.ModuleType) -> list[str]:
+  # Read off its text, as the diff is: a decorator may return any object.
+  return [node.name for node in ast.parse(inspect.getsource(mirror)).body
+          if isinstance(node, (ast.FunctionDef, ast.ClassDef))]
 
 
 def _is_method(value: Any) -> bool:
@@ -322,12 +299,19 @@ def _is_method(value: Any) -> bool:
       value, (types.FunctionType, staticmethod, classmethod, property))
 
 
-def _parameters(fun: Callable | Any) -> list[str]:
-  if not isinstance(fun, types.FunctionType):
-    return [_show(fun, "the name")]
-  return [f"*{p.name}" if p.kind is p.VAR_POSITIONAL else
-          f"**{p.name}" if p.kind is p.VAR_KEYWORD else p.name
-          for p in inspect.signature(fun).parameters.values()]
+def _check_parameters(definition: str, fun: Any) -> None:
+  expected = _PARAMETERS.get(definition, "").split()
+  if not expected:
+    return
+  found = [_show(fun, "the name")]
+  if isinstance(fun, types.FunctionType):
+    stars = {inspect.Parameter.VAR_POSITIONAL: "*",
+             inspect.Parameter.VAR_KEYWORD: "**"}
+    found = [stars.get(p.kind, "") + p.name
+             for p in inspect.signature(fun).parameters.values()]
+  if found[:len(expected)] != expected:
+    raise _refusal(f"{definition} to be a plain function of "
+                   f"({', '.join(expected)})", ", ".join(found))
 
 
 def _show(value: Any, name: str) -> str:
@@ -353,18 +337,13 @@ def _release(version: str) -> tuple[int, ...]:
   return tuple(map(int, re.search(r"\d+(\.\d+)*", version)[0].split(".")))
 
 
-_frames_hidden = False
-
-
+@functools.cache
 def _hide_frames() -> None:
   # JAX leaves its own files out of tracebacks and of the places that it names
   # in errors. There is no way to take a file back in, nor a need: after
   # `revert` no frame is from here.
-  global _frames_hidden
   from jax._src import source_info_util
   from jax._src import traceback_util
-  if not _frames_hidden:
-    here = os.path.dirname(os.path.abspath(__file__)) + os.sep
-    source_info_util.register_exclusion(here)
-    traceback_util.register_exclusion(here)
-    _frames_hidden = True
+  here = os.path.dirname(os.path.abspath(__file__)) + os.sep
+  source_info_util.register_exclusion(here)
+  traceback_util.register_exclusion(here)

@@ -12,13 +12,20 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""What is patched, in which JAX, and who still holds something else."""
+"""What is patched, in which JAX, and what still holds something else."""
 
 import dataclasses
 import sys
 import types
 
 from jax_patch import _patch
+
+_NOT_COVERED = (
+    "functions that JAX traced and cached before the patch was applied",
+    "what local variables, containers and attributes of a program hold",
+    "processes that the program starts, without --children or a call of apply:",
+    "  see `python -m jax_patch --help`",
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,8 +38,9 @@ class Status:
     tested: whether the patch was tested with that version.
     applied: whether the patch is in force.
     refusal: why it cannot be applied, or None.
-    names: for each name that the patch defines, its homes and what each holds:
-      "stock", "patched", "absent", "added" or "rebound by something else".
+    names: for each name that the patch defines, the places where JAX has it,
+      and what each holds: "stock", "patched", "absent", "added" or "rebound by
+      something else".
     stale: names in loaded modules that hold an object from the other side of
       the patch: JAX's while it is in force, the patch's while it is not. Only
       the top level of modules is looked at.
@@ -54,12 +62,18 @@ class Status:
         + (f" and cannot be: {self.refusal}" if self.refusal
            else "" if self.applied else ", and can be"),
     ]
-    for name, homes in self.names.items():
-      lines += ["", name]
-      lines += [f"  {state:8} {home}" for home, state in homes.items()]
+    states = [(home, state) for homes in self.names.values()
+              for home, state in homes.items()]
+    public, private = (
+        [f"{state:8} {home}" for home, state in states
+         if ("._" in home) == is_private] for is_private in (False, True))
     side = "an original" if self.applied else "a patched object"
-    lines += ["", f"names in loaded modules that still hold {side}:"]
-    lines += [f"  {name}" for name in self.stale] or ["  none"]
+    for title, found in (
+        ("public names", public),
+        (f"names in loaded modules that still hold {side}", self.stale),
+        ("not covered", _NOT_COVERED),
+        ("private names", private)):
+      lines += ["", f"{title}:", *[f"  {line}" for line in found or ["none"]]]
     return "\n".join(lines)
 
 

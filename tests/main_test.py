@@ -82,6 +82,50 @@ jax.jit(solve)(1.)
 """
 
 
+CHILDREN_PROGRAM = """
+from concurrent.futures import ProcessPoolExecutor
+import multiprocessing, subprocess, sys
+def look(label):
+  assert not any("_children" in path for path in sys.path)
+  from jax import closure_convert
+  return f"{label} {closure_convert.__module__}"
+LOOK = "import program, sys; print(program.look(sys.argv[1]))"
+# Knows nothing of JAX.
+RELAY = "import subprocess, sys; subprocess.run(sys.argv[1:], check=True)"
+def run(*args):
+  print(subprocess.run([sys.executable, "-c", *args], check=True,
+                       stdout=subprocess.PIPE, text=True).stdout, end="")
+if __name__ == "__main__":
+  for method in ("spawn", "forkserver"):
+    context = multiprocessing.get_context(method)
+    with ProcessPoolExecutor(1, mp_context=context) as pool:
+      print(*pool.map(look, [method]))
+  run(LOOK, "subprocess")
+  run(RELAY, sys.executable, "-c", LOOK, "grandchild")
+  run("import sitecustomize; print(*sitecustomize.OWN)")
+"""
+
+# What the environment has of that name before the option hides it.
+SITECUSTOMIZE = """
+import sys
+OWN = __name__, __file__
+if "subprocess" in sys.argv:
+  raise ValueError("a failure")
+"""
+
+POOL_PROGRAM = """
+import jax_patch
+jax_patch.apply()
+from jax import closure_convert
+import multiprocessing
+def look(_):
+  return closure_convert.__module__
+if __name__ == "__main__":
+  with multiprocessing.get_context("spawn").Pool(1) as pool:
+    print(*pool.map(look, [0]))
+"""
+
+
 class MainTest(jtu.JaxTestCase):
 
   def setUp(self):
@@ -165,6 +209,38 @@ class MainTest(jtu.JaxTestCase):
     self.assertEqual((ours.stdout, ours.stderr),
                      ("jax_patch.custom_derivatives\n", ""))
 
+  @parameterized.parameters(True, False)
+  def test_children(self, patched):
+    (self.directory / "program.py").write_text(CHILDREN_PROGRAM)
+    own = self.directory / "sitecustomize.py"
+    own.write_text(SITECUSTOMIZE)
+    self.env["PYTHONPATH"] += os.pathsep + str(self.directory)
+    ours = self.run_patched(*(["--children"] if patched else []), "program.py")
+    holder = "jax_patch" if patched else "jax._src"
+    self.assertEqual(
+        ours.stdout.splitlines(),
+        [f"{label} {holder}.custom_derivatives" for label in (
+            "spawn", "forkserver", "subprocess", "grandchild")]
+        + [f"sitecustomize {own}"], ours.stderr)
+    # Python itself says so, and goes on.
+    self.assertEqual(ours.stderr.splitlines()[1:], ["ValueError: a failure"])
+    self.assertEqual(ours.returncode, 0)
+
+  def test_pool_whose_file_applies_the_patch(self):
+    (self.directory / "program.py").write_text(POOL_PROGRAM)
+    ours = self.run_python("program.py")
+    self.assertEqual((ours.stdout, ours.stderr),
+                     ("jax_patch.custom_derivatives\n", ""))
+
+  def test_children_that_python_would_not_reach(self):
+    for option in ("-E", "-S"):
+      wrong = self.run_python(
+          option, "-c", "import sys; sys.path[:0] = sys.argv.pop(1).split(':');"
+          "import runpy; runpy.run_module('jax_patch', run_name='__main__')",
+          ":".join(p for p in sys.path if p), "--children", "program.py")
+      self.assertEqual(wrong.returncode, 2)
+      self.assertIn("error: --children needs PYTHONPATH", wrong.stderr)
+
   def test_usage(self):
     shown = self.run_patched("--help")
     self.assertEqual((shown.returncode, shown.stderr), (0, ""))
@@ -181,6 +257,8 @@ class MainTest(jtu.JaxTestCase):
     self.assertIn(f"jax {jax.__version__},", shown.stdout)
     self.assertIn("the patch is not applied, and can be", shown.stdout)
     self.assertIn("stock    jax.closure_convert\n", shown.stdout)
+    self.assertIn("not covered:\n", shown.stdout)
+    self.assertIn("--children", shown.stdout)
     alone = self.run_python("-c", textwrap.dedent("""
         import sys, jax_patch
         print([n for n in dir(jax_patch) if n[0] != "_"])

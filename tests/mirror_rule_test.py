@@ -17,7 +17,6 @@
 import pathlib
 import sys
 import tempfile
-import types
 from unittest import mock
 
 from absl.testing import absltest
@@ -65,7 +64,11 @@ class Solver:
   @property
   def added(self): return "added"
 
-class _New: pass
+class _New:
+  def __init__(self, fun=None): self.fun = fun
+
+@_New
+def made_by_a_decorator(): pass
 
 @functools.wraps(print, assigned=())
 def documented(): return "new"
@@ -79,6 +82,12 @@ _another_name = documented
 rules.defvjp("new")
 '''
 
+FAKE_NEW = '''
+def fresh(): pass
+def shown(): pass
+def _hidden(): pass
+'''
+
 
 class MirrorRuleTest(PatchTestCase):
 
@@ -86,16 +95,15 @@ class MirrorRuleTest(PatchTestCase):
     super().setUp()
     directory = tempfile.TemporaryDirectory()
     self.addCleanup(directory.cleanup)
-    for name, text in (("upstream", FAKE_UPSTREAM), ("mirror", FAKE_MIRROR)):
+    for name, text in (("upstream", FAKE_UPSTREAM), ("mirror", FAKE_MIRROR),
+                       ("new", FAKE_NEW)):
       path = pathlib.Path(directory.name, f"fake_{name}.py")
       path.write_text(text)
     for patcher in (
         mock.patch.object(sys, "path", [directory.name, *sys.path]),
         mock.patch.dict(sys.modules),
         mock.patch.dict(_patch._UPSTREAM, {"fake_mirror": "fake_upstream"}),
-        mock.patch.dict(_patch._rules),
-        mock.patch.object(
-            _patch, "_HOMES", (*_patch._HOMES, "fake_upstream"))):
+        mock.patch.dict(_patch._rules)):
       patcher.start()
       self.addCleanup(patcher.stop)
     self.addCleanup(jax_patch.revert)
@@ -109,8 +117,10 @@ class MirrorRuleTest(PatchTestCase):
     import fake_mirror
     changed = {name for name, value in vars(upstream).items()
                if before.get(name) is not value}
-    self.assertEqual(changed, {"documented", "redocumented", "_New"})
+    self.assertEqual(changed, {"documented", "redocumented", "_New",
+                               "made_by_a_decorator"})
     self.assertIs(upstream._New, fake_mirror._New)
+    self.assertIsInstance(upstream.made_by_a_decorator, upstream._New)
     self.assertEqual(upstream.documented(), "new")
     jax_patch.revert()
     self.assertEqual(vars(upstream), before)
@@ -142,14 +152,11 @@ class MirrorRuleTest(PatchTestCase):
     self.assertFalse(hasattr(rules, "new"))
 
   def test_new_public_names(self):
-    new = types.ModuleType("new_mirror")
-    exec("def fresh(): pass\ndef shown(): pass\ndef _hidden(): pass",
-         vars(new))
-    api = sys.modules[_patch._API]
-    sys.modules["new_mirror"] = new
+    import fake_new
+    from jax_patch import api
     with (mock.patch.dict(
-              _patch._UPSTREAM, {"new_mirror": "jax._src.custom_derivatives"}),
-          mock.patch.object(api, "shown", new.shown, create=True)):
+              _patch._UPSTREAM, {"fake_new": "jax._src.custom_derivatives"}),
+          mock.patch.object(api, "shown", fake_new.shown, create=True)):
       jax_patch.apply()
       self.assertEqual(
           [[hasattr(m, name) for m in CONVERT_HOMES]

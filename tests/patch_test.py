@@ -42,7 +42,7 @@ CONVERT_HOMES = (jax, jax.custom_derivatives, custom_derivatives)
 def contents():
   # Everything that a patch could have touched, by identity.
   objects = {m.__name__: m for m in (*CONVERT_HOMES, ode)}
-  objects["_odeint"] = ode._odeint
+  objects["jax.experimental.ode._odeint"] = ode._odeint
   return {f"{label}.{name}": id(value) for label, obj in objects.items()
           for name, value in vars(obj).items()}
 
@@ -81,6 +81,19 @@ class ApplyTest(PatchTestCase):
     for module in CONVERT_HOMES:
       self.assertIs(module.closure_convert, closure_convert)
     self.assertIs(ode.odeint, odeint)
+
+  def test_nothing_else_changes(self):
+    jax_patch.apply()
+    now = contents()
+    changed = {name for name in now.keys() | self.stock.keys()
+               if now.get(name) != self.stock.get(name)}
+    report = jax_patch.status()
+    self.assertEqual(
+        changed, {home for homes in report.names.values() for home in homes})
+    # An object that a decorator made, and that has no name.
+    self.assertIn("jax._src.custom_derivatives._conversions", changed)
+    # The diff takes out what nothing uses any more.
+    self.assertNotIn("jax.experimental.ode.ravel_first_arg", changed)
 
   def test_revert_restores_the_exact_originals(self):
     jax_patch.apply()
@@ -254,7 +267,7 @@ class RefusalTest(PatchTestCase):
 
   @parameterized.named_parameters(
       ("not_a_function", jax, "closure_convert", print, "built-in"),
-      ("other_parameters", jax, "closure_convert", a_function,
+      ("other_parameters", custom_derivatives, "closure_convert", a_function,
        "found example_args, *fun"),
       ("other_object", jax, "closure_convert", lambda fun, *example_args: 0,
        "<lambda>"),
@@ -351,6 +364,11 @@ class StatusTest(PatchTestCase):
     self.assertIn("the patch is applied\n", str(report))
     for text in (*homes, "jax.experimental.ode.odeint", jax.__version__):
       self.assertIn(text, str(report))
+    helper = "added    jax._src.custom_derivatives._conversions"
+    places = [str(report).index(text) for text in (
+        "the patch is applied", "patched  jax.closure_convert",
+        "still hold an original", "not covered", "private names", helper)]
+    self.assertEqual(places, sorted(places))
 
   def test_modules_that_hold_the_other_side(self):
     library = types.ModuleType("a_library")

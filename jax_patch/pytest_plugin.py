@@ -1,0 +1,73 @@
+# Copyright 2026 The JAX Authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     https://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""A pytest plugin that runs a test suite with the patch in place.
+
+Name it on the command line, ``python -m pytest -p jax_patch.pytest_plugin``, or
+in the suite's ``addopts`` or ``pytest_plugins``. It is loaded by
+``python -m jax_patch -m pytest``, too. The header says which JAX is patched.
+
+The patch is in place right after JAX is imported, by whatever imports it first,
+in the workers of pytest-xdist as well. Other processes that the tests start are
+not patched: see ``python -m jax_patch --help``.
+"""
+
+import functools
+import importlib.metadata
+import os
+import sys
+
+import pytest
+
+import jax_patch
+from jax_patch import _import_hook
+
+_import_hook.apply_when_jax_is_imported()
+
+# Where pytest looks for names of plugins, with commas between them.
+_ENV = "PYTEST_PLUGINS"
+
+
+def pytest_configure(config):
+  # The launcher names this plugin there. It is meant for this run, and not for
+  # a pytest that a test starts, which may be one of another environment.
+  named = os.environ.get(_ENV)
+  if named is not None:
+    os.environ[_ENV] = ",".join(
+        name for name in named.split(",") if name != __name__)
+    config.add_cleanup(functools.partial(os.environ.__setitem__, _ENV, named))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_setupnodes(specs):
+  others = os.environ.get(_ENV)
+  for spec in specs:
+    spec.env[_ENV] = f"{others},{__name__}" if others else __name__
+
+
+def pytest_report_header():
+  if "jax" not in sys.modules:
+    # It need not be imported for this: the tests may set variables for it.
+    try:
+      version = importlib.metadata.version("jax")
+    except importlib.metadata.PackageNotFoundError:
+      version = "as it is imported"  # From a source tree.
+    return f"jax_patch: applied to jax {version}"
+  report = jax_patch.status()
+  applied = "applied" if report.applied else "NOT applied"
+  lines = [f"jax_patch: {applied} to jax {report.jax_version}"]
+  if report.stale:
+    lines.append(
+        f"jax_patch: taken from JAX before that: {', '.join(report.stale)}")
+  return lines
