@@ -47,6 +47,12 @@ import drop_in_cases
 jax.config.parse_flags_with_absl()
 
 _HERE = pathlib.Path(__file__).parent
+_ALL_TESTS = bool(os.environ.get("JAX_PATCH_ALL_TESTS"))
+
+# For conftest.py.
+LEFT_OUT = "" if _ALL_TESTS else (
+    f"{len(drop_in_cases.X64)} calls of odeint in 64 bits")
+
 T = np.array([0., 1.], 'float32')
 # Compiles as little as possible.
 _FLAGS = ("--xla_backend_optimization_level=0 "
@@ -311,7 +317,8 @@ def _drop_in(x64):
       path = os.path.join(folder, f"outcomes{stock}")
       runs.append((path, python(
           [str(_HERE / "drop_in_cases.py"), path], JAX_PATCH_STOCK=stock,
-          JAX_ENABLE_X64=str(int(x64)), XLA_FLAGS=_FLAGS)))
+          JAX_ENABLE_X64=str(int(x64)),
+          XLA_FLAGS=os.environ.get("XLA_FLAGS", _FLAGS))))
     outcomes = []
     for path, process in runs:
       _, errors = process.communicate(timeout=1200)
@@ -326,7 +333,7 @@ class DropInTest(SoundnessTestCase):
 
   @parameterized.named_parameters(
       *((n, n, False) for n in drop_in_cases.NAMES),
-      *((f"{n}_x64", n, True) for n in drop_in_cases.X64))
+      *((f"{n}_x64", n, True) for n in drop_in_cases.X64 if _ALL_TESTS))
   def test(self, name, x64):
     (tree, expected), (actual_tree, actual) = [o[name] for o in _drop_in(x64)]
     self.assertNotIn("Error", tree)  # Stock takes it.
