@@ -126,8 +126,9 @@ class _KeyBuilder:
       return self.once(x, self.function)
     if hasattr(x, "eqns"):
       return self.once(x, self.jaxpr)
-    names = getattr(t, "__dataclass_fields__", None) or (
-        hasattr(x, "in_avals") and ("in_avals", "params"))  # Of hijax.
+    is_hijax = hasattr(x, "in_avals") and hasattr(x, "params")
+    names = getattr(t, "__dataclass_fields__", (
+        is_hijax and ("in_avals", "params")))
     if names:
       return t, *[self.value(getattr(x, n)) for n in names]
     return self.identity(x) if t.__eq__ is object.__eq__ else (t, x, hash(x))

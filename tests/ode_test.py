@@ -206,6 +206,16 @@ class ODETest(jtu.JaxTestCase):
     self.assertEqual(max_size(wrt_y0, jnp.ones(n), matrix), 5 * 2 * n)
     self.assertEqual(max_size(wrt_m, matrix, jnp.ones(n)), 5 * (2 * n + n * n))
 
+  def test_derivatives_of_one_call_do_not_mix(self):
+    f = jax.jit(lambda a, b: odeint(
+        lambda y, t, a, b: -a * y + b, 1., jnp.array([0., 1.]), a, b)[-1])
+    _, vjp_a = jax.vjp(lambda a: f(a, .5), 2.)
+    _, vjp_b = jax.vjp(lambda b: f(2., b), .5)
+    exact = lambda a, b: b / a + (1. - b / a) * jnp.exp(-a)
+    self.assertAllClose((*vjp_a(1.), *vjp_b(1.)),
+                        jax.grad(exact, (0, 1))(2., .5), check_dtypes=False,
+                        rtol=1e-4)
+
   def test_zero_cotangent(self):
     f = lambda y0, k: (odeint(lambda y, t: -k * y, y0, jnp.array([0., 1.])),
                        3. * y0 * k)

@@ -94,6 +94,7 @@ PATCHES = (
                 "test_second_derivatives_with_int_argument",
                 "test_all_derivatives_with_int", "test_grad_allow_int",
                 "test_adjoint_integrates_only_what_is_differentiated",
+                "test_derivatives_of_one_call_do_not_mix",
                 "test_zero_cotangent", "test_one_time", "test_output_as_list",
                 "test_real_derivative_of_a_complex_state"],
         }),

@@ -100,22 +100,23 @@ def _odeint_wrapper(func: Callable, rtol, atol, mxstep, hmax, y0, ts, *args):
 def _odeint_fwd(func, rtol, atol, mxstep, hmax, y0, *ts_args):
   values = [x.value for x in ts_args]
   ys = _odeint(func, rtol, atol, mxstep, hmax, y0.value, *values)
-  # Each has None where the other has a value.
-  wrt = [x.perturbed and jnp.issubdtype(x.value.dtype, jnp.inexact)
+  # Said by shapes: all derivatives of a call share the structure of residuals.
+  wrt = [jnp.zeros(int(
+      x.perturbed and jnp.issubdtype(x.value.dtype, jnp.inexact)))
          for x in ts_args]
-  diff = [x if w else None for x, w in zip(values, wrt)]
-  nondiff = [None if w else x for x, w in zip(values, wrt)]
-  return ys, (ys, diff, nondiff)
+  return ys, (ys, values, wrt)
 
 def _merge(diff, nondiff):
   return [n if d is None else d for d, n in zip(diff, nondiff)]
 
 @jax.default_matmul_precision("highest")
 def _odeint_rev(func, rtol, atol, mxstep, hmax, res, g):
-  ys, (diff_ts, *diff_args), (nondiff_ts, *nondiff_args) = res
+  ys, (ts, *args), wrt = res
   if isinstance(g, custom_derivatives.SymbolicZero):
-    return (None,) * (2 + len(diff_args))
-  ts, *args = _merge([diff_ts, *diff_args], [nondiff_ts, *nondiff_args])
+    return (None,) * (2 + len(args))
+  # Each has None where the other has a value.
+  split = [(x, None) if w.size else (None, x) for x, w in zip([ts, *args], wrt)]
+  (diff_ts, *diff_args), (_, *nondiff_args) = zip(*split)
 
   def aug_dynamics(augmented_state, neg_t, diff_args, nondiff_args):
     """Original system augmented with vjp_y and vjp_diff."""
