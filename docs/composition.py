@@ -14,17 +14,16 @@
 
 """Runs every closure under every stack of transformations, side by side.
 
-What runs is the suite of tests/closure_composition_test.py, one entry after
-another, here to be drawn: each is compared with differentiating straight
-through the solver. The sides differ in what `jax.closure_convert` is, and each
-has a process of its own.
+The cases are those of tests/closure_composition_test.py. Each is compared with
+differentiating straight through the solver. The sides differ in what
+`jax.closure_convert` is, and each runs in a process of its own.
 
-  python docs/composition.py              # all, some twenty minutes
+  python docs/composition.py              # all, about twenty minutes
   python docs/composition.py grad jvp     # only these stacks
   python docs/composition.py --sides stock,equinox --out FILE
 
-Equinox has to be installed for its side, and `traced`, which is the method
-`closure_convert` of what `jax.jit(f).trace(x)` returns, needs jax 0.12.
+The side `equinox` needs Equinox. The side `traced` needs jax 0.12: it is the
+method `closure_convert` of what `jax.jit(f).trace(x)` returns.
 """
 
 import argparse
@@ -54,7 +53,7 @@ def equinox_convert(fun, *args):
 
 def traced_convert(fun, *args):
   import jax
-  # Not `jit` of `fun` itself, which remembers the tracers of another trace.
+  # `jit` of `fun` itself would reuse the tracers of an earlier trace.
   consts, converted = jax.jit(lambda *args: fun(*args)).trace(
       *args).closure_convert()
   n = len(args)
@@ -76,7 +75,7 @@ def outcomes(side, names):
   import numpy as np
 
   jtu.request_cpu_devices(stacks.NUM_DEVICES)
-  # What is compiled is tiny, and compiling it is most of the time.
+  # Compiling takes most of the time, and the programs are small.
   jax.config.update("jax_disable_most_optimizations", True)
   if SIDES[side]:
     jax.closure_convert = SIDES[side]
@@ -94,8 +93,8 @@ def outcomes(side, names):
     except AssertionError:
       return WRONG
     except Exception as error:
-      # As JAX says it, as XLA does, which meets a tracer among its constants,
-      # and as `jax.checking_leaks` does.
+      # The messages of lowering, where a tracer is a constant, and of
+      # `jax.checking_leaks`.
       signs = "No constant handler", "Leaked "
       leaked = (isinstance(error, jax.errors.UnexpectedTracerError) or
                 any(sign in str(error) for sign in signs))

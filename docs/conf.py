@@ -22,19 +22,20 @@ import re
 import sys
 
 from docutils import nodes
+from docutils.utils.math import latex2mathml
 from sphinx.util import logging
 
-# The commands of a page run this Python, on the processor that all have.
+# Commands in a page run this Python, on the CPU.
 os.environ["PATH"] = os.pathsep.join(
     [os.path.dirname(sys.executable), os.environ.get("PATH", "")])
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["JAX_PPRINT_USE_COLOR"] = "0"
 
-# The docstrings to be shown are those that are in force under the patch.
+# The reference shows the docstrings that are in force under the patch.
 import jax_patch  # noqa: E402
 jax_patch.apply()
 
-project = "The whole closure_convert"
+project = "jax.closure_convert, complete"
 author = "The JAX Authors"
 copyright = f"2026, {author}"
 version = release = jax_patch.__version__
@@ -51,15 +52,23 @@ nb_execution_raise_on_error = True
 nb_execution_show_tb = True
 nb_execution_timeout = 120  # Seconds a cell.
 nb_render_error_lexer = "text"
+nb_merge_streams = True  # One block for what a cell prints.
 
 html_theme = "sphinx_book_theme"
 html_title = project
 html_copy_source = False
-html_theme_options = {"show_toc_level": 2, "home_page_in_toc": True}
+html_use_index = False
+html_static_path = html_css_files = ["site.css"]
+html_math_renderer = "mathml"  # It needs no script from elsewhere.
+html_theme_options = {
+    "show_toc_level": 2,
+    "home_page_in_toc": True,
+    "navbar_persistent": [],  # The sidebar has the search.
+}
 
 
 def _check_errors(app, doctree):
-  # A cell that is said to raise an error has to.
+  # A cell that is tagged raises-exception has to raise one.
   for cell in doctree.findall(nodes.container):
     if "tag_raises-exception" in cell["classes"] and not any(
         "traceback" in block["classes"]
@@ -70,12 +79,20 @@ def _check_errors(app, doctree):
 
 
 def _add_title(app, docname, source):
-  # These are tables and no more, as the benchmarks print them.
+  # These files are what the benchmarks print: a table without a title.
   if docname.startswith("benchmarks/closures"):
     version = re.search(r"^jax ([\d.]+),", source[0], re.MULTILINE)[1]
     source[0] = f"# The benchmarks on jax {version}\n\n" + source[0]
 
 
+def _visit_math(translator, node):
+  translator.body.append(latex2mathml.tex2mathml(
+      node.astext(), as_block=isinstance(node, nodes.math_block)))
+  raise nodes.SkipNode
+
+
 def setup(app):
+  renderer = _visit_math, None
+  app.add_html_math_renderer("mathml", renderer, renderer)
   app.connect("source-read", _add_title)
   app.connect("doctree-read", _check_errors)

@@ -40,8 +40,7 @@ def closure_key(jaxpr, consts, *rest) -> "Key":
   return _intern(closure_key, *parts, held=builder.held)
 
 class Key:
-  # Equal keys are one object, so that comparing takes constant time. `held` has
-  # the objects whose ids are in `parts`.
+  # Equal keys are one object. `held` has the objects whose ids are in `parts`.
   __slots__ = ["parts", "held", "hash", "__weakref__"]
 
   def __init__(self, parts, held):

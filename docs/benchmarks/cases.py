@@ -21,15 +21,18 @@ arrays that it returns are ready; or, where it returns a `float`, those seconds.
 
 The ways: "stock" and "ours" run the same code, before and after
 `jax_patch.apply()`. "control" is stock once more, in a process of its own.
-"limit" is what one writes by hand to avoid the cost that a case is about, run
-on stock JAX. All others are peers, named as in `measures.PEERS`.
+"hand" is the same computation with explicit arguments in the place of a
+closure, on stock JAX. "limit" is "hand" and one `jax.make_jaxpr` of the same
+fresh closure. "trace" is one `jax.make_jaxpr`. All others are peers, named as
+in `measures.PEERS`.
 """
 
-import dataclasses
+import contextlib
 import functools
+import gc
 import importlib
 import itertools
-from typing import Any
+import time
 
 import jax
 from jax import lax
@@ -57,6 +60,8 @@ def _fresh_values(make, n=32):
 
 ### odeint: fresh closures, and functions with explicit arguments
 
+TS = np.linspace(0., 1., 5, dtype="float32")
+
 def _decay(y, t, k):
   return -k * y
 
@@ -75,67 +80,23 @@ def _mlp_case():
   weights = [(rng.normal(size=(n, m)) / m, np.zeros(n))
              for m, n in zip(widths, widths[1:])]
   def make(scale):
-    return jax.tree.map(lambda w: jnp.asarray(scale * w, 'float32'), weights)
+    return jax.tree.map(lambda w: jnp.asarray(scale * w, "float32"), weights)
   return _mlp, _fresh_values(make), jnp.ones(4)
-
-TS = np.linspace(0., 1., 5, dtype='float32')
 
 def _odeint_case(impl, case, gradient):
   field, fresh, y0 = case()
   ts = jnp.asarray(TS)
-  if impl == "limit":
-    def solve(params):
+  def solve(params):
+    closure = lambda y, t: field(y, t, params)
+    if impl == "limit":
+      jax.make_jaxpr(closure)(y0, ts[0])
+    if impl in ("limit", "hand"):
       return ode.odeint(field, y0, ts, params)
-  elif impl == "equinox":
-    to_parts = _equinox_to_parts()
-    def solve(params):
-      arrays, f = to_parts(lambda y, t: field(y, t, params), y0, ts[0])
-      return ode.odeint(f, y0, ts, arrays)
-  elif impl.startswith("diffrax"):
-    solve = _diffrax(field, y0, ts, impl == "diffrax limit")
-  else:
-    def solve(params):
-      return ode.odeint(lambda y, t: field(y, t, params), y0, ts)
+    return ode.odeint(closure, y0, ts)
   if gradient:
     grad = jax.grad(lambda params: solve(params).sum())
     return lambda: grad(fresh())
   return lambda: solve(fresh())
-
-def _equinox_to_parts():
-  # A converted function of Equinox is a pytree with a jaxpr among its leaves,
-  # so it goes through `jit` in two parts.
-  eqx = _need("equinox")
-  def to_parts(fun, *example_args):
-    converted = eqx.filter_closure_convert(fun, *example_args)
-    arrays, rest = eqx.partition(converted, eqx.is_array)
-    leaves, tree = jax.tree.flatten(rest)
-    return arrays, _Combined(tuple(leaves), tree)
-  return to_parts
-
-@dataclasses.dataclass(frozen=True)
-class _Combined:
-  # Compares as the parts do, which is what `equinox.filter_jit` goes by.
-  leaves: tuple[Any, ...]
-  tree: Any
-
-  def __call__(self, *args):
-    *args, arrays = args
-    rest = jax.tree.unflatten(self.tree, self.leaves)
-    return importlib.import_module("equinox").combine(arrays, rest)(*args)
-
-def _diffrax(field, y0, ts, by_hand):
-  dfx = _need("diffrax")
-  options = dict(
-      solver=dfx.Dopri5(), t0=ts[0], t1=ts[-1], dt0=None, y0=y0,
-      saveat=dfx.SaveAt(ts=ts),
-      stepsize_controller=dfx.PIDController(rtol=1e-6, atol=1e-6))
-  stable = dfx.ODETerm(lambda t, y, params: field(y, t, params))
-  def solve(params):
-    if by_hand:
-      return dfx.diffeqsolve(stable, args=params, **options).ys
-    fresh = dfx.ODETerm(lambda t, y, _: field(y, t, params))
-    return dfx.diffeqsolve(fresh, **options).ys
-  return solve
 
 def fresh_forward(impl, _):
   return _odeint_case(impl, _decay_case, gradient=False)
@@ -149,58 +110,19 @@ def fresh_mlp_forward(impl, _):
 def fresh_mlp_gradient(impl, _):
   return _odeint_case(impl, _mlp_case, gradient=True)
 
-def fresh_python_float(impl, _):
-  # Values that do not come back: each is another constant in the program.
-  values = map(float, np.random.default_rng(0).uniform(1, 2, size=100_000))
-  ts, y0 = jnp.asarray(TS), jnp.ones(3)
-  if impl == "limit":
-    return lambda: ode.odeint(_decay, y0, ts, next(values))
-  def solve(k):
-    return ode.odeint(lambda y, t: -k * y, y0, ts)
-  return lambda: solve(next(values))
+def again_forward(impl, _):
+  return _odeint_case("hand", _decay_case, gradient=False)
 
-def stable_forward(_, size):
-  return _odeint_case("limit", _decay_case, gradient=False)
-
-def stable_gradient(_, size):
-  return _odeint_case("limit", _decay_case, gradient=True)
-
-def stable_mlp_gradient(_, size):
-  return _odeint_case("limit", _mlp_case, gradient=True)
-
-
-### odeint: programs of many equations, and captured values
-
-def _many_equations(y, t, k):
-  for _ in range(250):
-    y = k * lax.sin(y)
-  return y
-
-def _lowering(impl, gradient):
-  fresh, y0, ts = _fresh_values(jnp.float32), jnp.ones(3), jnp.asarray(TS)
-  def run():
-    def solve(k, y0):
-      # Another function each time: nothing of it may be in a cache.
-      field = lambda y, t, k: _many_equations(y, t, k)
-      if impl == "limit":
-        return ode.odeint(field, y0, ts, k).sum()
-      return ode.odeint(lambda y, t: field(y, t, k), y0, ts).sum()
-    jax.jit(jax.grad(solve) if gradient else solve).lower(fresh(), y0)
-  return run
-
-def lower_forward(impl, _):
-  return _lowering(impl, gradient=False)
-
-def lower_gradient(impl, _):
-  return _lowering(impl, gradient=True)
+def again_gradient(impl, _):
+  return _odeint_case("hand", _decay_case, gradient=True)
 
 def matrix_gradient(impl, n):
   rng = np.random.default_rng(0)
-  a = jnp.asarray(rng.normal(size=(n, n)) / n - np.eye(n), 'float32')
+  a = jnp.asarray(rng.normal(size=(n, n)) / n - np.eye(n), "float32")
   y0, ts = jnp.ones(n), jnp.asarray(TS)
   def loss(y0, a):
     return ode.odeint(lambda y, t: a @ y, y0, ts).sum()
-  if impl == "limit":
+  if impl == "hand":  # The matrix is a constant.
     grad = jax.jit(lambda y0: jax.grad(loss)(y0, a))
     return lambda: grad(y0)
   grad = jax.jit(jax.grad(loss))
@@ -240,61 +162,138 @@ def _call_with_last(x, f):
 def root_of_pytree(f, x0):
   return jitted_root(_call_with_last, x0, (f,))
 
-def _call_with_consts(fun, x, consts):
-  return fun(consts, x)
+def _solver_case(impl, as_value, gradient):
+  fresh, x0 = _fresh_values(lambda k: jnp.full(3, k)), jnp.ones(3)
+  def solve(k):
+    closure = lambda x: _residual(x, k)
+    if impl == "limit":
+      jax.make_jaxpr(closure)(x0)
+    if impl in ("limit", "hand"):
+      return jitted_root(_residual, x0, (k,))
+    if impl == "ours" and as_value:
+      f = jax.custom_derivatives.closure_to_pytree(closure, x0)
+      return root_of_pytree(f, x0)
+    f, aux = jax.closure_convert(closure, x0)
+    return jitted_root(f, x0, tuple(aux))
+  if gradient:
+    grad = jax.grad(lambda k: solve(k).sum())
+    return lambda: grad(fresh())
+  return lambda: solve(fresh())
 
-def converter(impl):
+def pytree_forward(impl, _):
+  return _solver_case(impl, as_value=True, gradient=False)
+
+def pytree_gradient(impl, _):
+  return _solver_case(impl, as_value=True, gradient=True)
+
+def static_gradient(impl, _):
+  return _solver_case(impl, as_value=False, gradient=True)
+
+
+### Conversion, keys and comparison
+
+def _sines(n):
+  def fun(x):
+    for _ in range(n):
+      x = lax.sin(x)
+    return x
+  return fun
+
+@contextlib.contextmanager
+def _stopwatch(seconds):
+  # All this is Python code in one thread, so the time of that thread is what
+  # it takes, and what else the machine does then is no part of it. Nor is the
+  # garbage collector, as in `timeit`: it goes through the whole heap less often
+  # the more a program has left behind, so that it would reward a leak.
+  gc.disable()
+  try:
+    start = time.thread_time()
+    yield
+    seconds.append(time.thread_time() - start)
+  finally:
+    gc.enable()
+
+def _timed(prepare, run):
+  def timed():
+    prepared, seconds = prepare(), []
+    with _stopwatch(seconds):
+      run(*prepared)
+    return seconds[0]
+  return timed
+
+def _converter(impl):
+  if impl == "trace":
+    return lambda fun, x: jax.make_jaxpr(fun)(x)
   if impl == "equinox":
     return _need("equinox").filter_closure_convert
   if impl == "jax.stages":
     if not hasattr(jax.stages.Traced, "closure_convert"):
       raise Unavailable("this JAX has no jax.stages.Traced.closure_convert")
     return lambda fun, x: jax.jit(fun).trace(x).closure_convert()
-  return lambda fun, x: jax.closure_convert(fun, x)
+  return jax.closure_convert
 
-def _solver(impl, as_value):
-  # Whether the closure goes through `jit` as a pytree, where there is a choice.
-  if impl == "limit":
-    return lambda k, x0: jitted_root(_residual, x0, (k,))
-  if impl == "jax.stages":
-    convert = converter(impl)
-    def solve(k, x0):
-      consts, fun = convert(lambda x: _residual(x, k), x0)
-      return jitted_root(
-          functools.partial(_call_with_consts, fun), x0, (consts,))
-    return solve
-  if impl == "equinox":
-    to_parts = _equinox_to_parts()
-    def solve(k, x0):
-      arrays, f = to_parts(lambda x: _residual(x, k), x0)
-      return jitted_root(f, x0, (arrays,))
-    return solve
-  if impl == "ours" and as_value:
-    to_pytree = getattr(jax.custom_derivatives, "closure_to_pytree", None)
-    if not to_pytree:
-      raise Unavailable("there is no closure_to_pytree")
-    def solve(k, x0):
-      f = to_pytree(lambda x: _residual(x, k), x0)
-      return root_of_pytree(f, x0)
-    return solve
-  def solve(k, x0):
-    f, aux = jax.closure_convert(lambda x: _residual(x, k), x0)
-    return jitted_root(f, x0, tuple(aux))
-  return solve
+def convert_fresh(impl, n):
+  x = jnp.ones(3)
+  return _timed(lambda: (_sines(n), x), _converter(impl))
 
-def _solver_case(impl, as_value, gradient):
-  solve = _solver(impl, as_value)
-  fresh, x0 = _fresh_values(lambda k: jnp.full(3, k)), jnp.ones(3)
-  if gradient:
-    grad = jax.grad(lambda k: solve(k, x0).sum())
-    return lambda: grad(fresh())
-  return lambda: solve(fresh(), x0)
+def convert_again(impl, n):
+  x, fun, convert = jnp.ones(3), _sines(n), _converter(impl)
+  # Many times, as the clock of a thread is too coarse for one.
+  return _timed(lambda: (), lambda: [convert(fun, x) for _ in range(100)])
 
-def solver_pytree_forward(impl, _):
-  return _solver_case(impl, as_value=True, gradient=False)
+def convert_captures(impl, n):
+  x, convert = jnp.ones(3), _converter(impl)
+  values = [x * i for i in range(n)]
+  def run():
+    seconds = []
+    def outer(values):
+      def fun(x):
+        for value in values:
+          x = lax.add(x, value)
+        return x
+      with _stopwatch(seconds):
+        convert(fun, x)
+      return x
+    jax.jvp(outer, (values,), (values,))
+    return seconds[0]
+  return run
 
-def solver_pytree_gradient(impl, _):
-  return _solver_case(impl, as_value=True, gradient=True)
+def _convert(n):
+  return jax.closure_convert(_sines(n), jnp.ones(3))[0]
 
-def solver_static_gradient(impl, _):
-  return _solver_case(impl, as_value=False, gradient=True)
+def make_key(impl, n):
+  # Conversion makes the key. Here it is made once more, and finds its equal.
+  if impl == "trace":
+    return convert_fresh(impl, n)
+  from jax_patch.jaxpr_key import closure_key
+  converted = _convert(n)
+  parts = converted._jaxpr, converted._kept
+  known = closure_key(*parts)
+  return _timed(lambda: (known,), lambda _: closure_key(*parts))
+
+def compare(impl, n):
+  if impl == "trace":
+    return convert_fresh(impl, n)
+  f, g = _convert(n), _convert(n)
+  repeats = 1000  # As above.
+  def run():
+    for _ in range(repeats):
+      hash(f), f == g
+  timed = _timed(lambda: (), run)
+  return lambda: timed() / repeats
+
+def nested_jit(impl, depth):
+  x = jnp.ones(3)
+  def make():
+    f = lax.sin
+    for _ in range(depth):
+      f = _twice(f)
+    return f
+  known, _ = jax.closure_convert(make(), x)
+  def run(fun):
+    converted, _ = jax.closure_convert(fun, x)
+    hash(converted), converted == known
+  return _timed(lambda: (make(),), run)
+
+def _twice(f):
+  return jax.jit(lambda x: f(x) + f(x))

@@ -28,13 +28,14 @@ JAX are bounded and shared, and every object left behind makes Python's garbage
 collector slower for whoever runs next. Nor could the peers be imported without
 being there for stock too. What separate processes add is that no two of them
 are laid out alike in memory. To show how much that is, a control, which is
-stock in yet another process, is measured in the place of ours wherever a
-few percent matter.
+stock in yet another process, is measured in the place of ours where both are
+expected to take the same.
 
 Blocks go A B C, C B A, A B C, and so on, so that a machine that slows down or
 is shared slows all down alike. A ratio is that of two medians over all calls.
-Before the first block, each process calls once or more, which compiles, and
-what it computed is compared with what the base did.
+Before the first block, each process calls twice. The first call compiles. Of
+the second it is noted how many programs were lowered, and what it computed is
+compared with what the base did.
 """
 
 import argparse
@@ -58,13 +59,13 @@ from worker import Workers  # noqa: E402
 
 def measure(workers, m, size, ways, rounds, progress):
   """Returns rows, one for each way."""
-  times, sums, notes = {}, {}, {}
+  times, firsts, notes = {}, {}, {}
   for way in ways:
     progress(f"{_label(m, size)}: starting {way}")
     kind = measures.worker_of(way)
     status, answer = workers.ask(kind, "start", m.name, way, size)
     if status == "ok":
-      times[way], sums[way] = [], answer
+      times[way], firsts[way] = [], answer
     else:
       notes[way] = f"{status}: {answer}"
   for i in range(rounds):
@@ -80,47 +81,49 @@ def measure(workers, m, size, ways, rounds, progress):
         notes[way] = f"{status}: {answer}"
   for kind in workers.kinds():
     workers.ask(kind, "done")
-  return _rows(m, size, times, sums, notes)
+  return _rows(m, size, times, firsts, notes)
 
-def _rows(m, size, times, sums, notes):
+def _rows(m, size, times, firsts, notes):
   medians = {way: statistics.median(sum(blocks, []))
              for way, blocks in times.items() if any(blocks)}
   rows = []
   for way in [way for way in m.ways if way in medians or way in notes]:
     row = {"measure": m.name, "title": m.title, "size": size, "way": way,
-           "unit": "s", "base": m.base_of(way), "note": notes.get(way, "")}
+           "unit": "s", "base": m.base, "note": notes.get(way, "")}
     if way in medians:
-      base = medians.get(m.base_of(way))
       calls = sorted(sum(times[way], []))
+      result, lowerings = firsts[way]
       row |= {"median": medians[way], "low": calls[len(calls) // 4],
               "high": calls[(3 * len(calls)) // 4], "calls": len(calls),
-              "ratio": medians[way] / base if base else None}
-      known = sums.get(m.base_of(way))
-      if known and not math.isclose(sums[way], known, rel_tol=1e-3):
-        row["note"] = f"computed {sums[way]:g}, the base {known:g}"
+              "lowerings": lowerings}
+      if m.base in medians:
+        row["ratio"] = medians[way] / medians[m.base]
+        expected, _ = firsts[m.base]
+        if not math.isclose(result, expected, rel_tol=1e-3):
+          row["note"] = f"computed {result:g}, the base {expected:g}"
     if way == "ours":
-      row |= {"must": m.must_of(size), "aim": m.aim}
-      if m.must_of(size) is not None:
-        ok = row.get("ratio") and row["ratio"] <= m.must_of(size)
-        row["verdict"] = "ok" if ok else "MISS"
+      row |= {"must": m.must, "aim": m.aim}
+      value = row.get("median" if m.in_seconds else "ratio", math.inf)
+      ok = value <= m.must and row.get("lowerings") == 0
+      row["verdict"] = "ok" if ok else "MISS"
     rows.append(row)
   return rows
 
 def measure_memory(workers, m, counts, progress):
-  """Returns rows in bytes for each 1,000 closures."""
+  """Returns rows, of what is left of 1,000 closures."""
   rows = []
   for way, count in counts:
     progress(f"{m.name}: {way}, {count} closures")
     status, answer = workers.ask(way, "memory", m.name, way, count, 20)
-    for kind in "live", "rss":
-      row = {"measure": m.name, "title": f"{m.title} ({kind})", "way": way,
-             "size": kind, "unit": "B", "base": "stock", "note": ""}
+    for name, unit, in_words in measures.RETAINED:
+      row = {"measure": m.name, "title": f"{m.title}: {in_words}", "way": way,
+             "size": name, "unit": unit, "base": "", "note": ""}
       if status == "ok":
-        row |= {"median": answer[kind] * 1000 / answer["count"],
+        row |= {"median": answer[name] * 1000 / answer["count"],
                 "calls": answer["count"],
                 "note": f"{answer['count']} closures, scaled up to 1,000"
                         if answer["count"] < 1000 else ""}
-        if way == "ours" and kind == "live" and m.must is not None:
+        if way == "ours" and name != "rss" and m.must is not None:
           ok = row["median"] <= m.must
           row |= {"must": m.must, "aim": 0, "verdict": "ok" if ok else "MISS"}
       else:
@@ -135,7 +138,8 @@ def _label(m, size):
 ### Reporting
 
 _COLUMNS = ("measure", "title", "size", "way", "unit", "median", "low", "high",
-            "calls", "base", "ratio", "must", "aim", "verdict", "note")
+            "calls", "lowerings", "base", "ratio", "must", "aim", "verdict",
+            "note")
 
 def conditions(workers, rounds, quick):
   status, versions = workers.ask("stock", "versions")
@@ -163,10 +167,10 @@ def write_csv(path, rows, about):
 
 def table(rows, about):
   """The rows as a Markdown table, one line for each measure and size."""
-  header = ["measure", "base", "stock", "ours", "peers", "control", "must",
-            "aim", ""]
+  header = ["measure", "base", "stock", "patched", "others", "lowered again",
+            "must", "aim", ""]
   lines = [[_title(ours), _base(ours, ways), _ratio(ways.get("stock")),
-            _ratio(ours), _peers(ways), _ratio(ways.get("control")),
+            _ratio(ours), _others(ways), _lowered(ways),
             _limit(ours.get("must")), _limit(ours.get("aim")),
             ours.get("verdict", "")]
            for ways in _by_measure(rows) if (ours := ways.get("ours"))]
@@ -177,36 +181,25 @@ def table(rows, about):
       for line in [header, rule, *lines]) + _footnotes(rows, about)
 
 def _footnotes(rows, about):
-  lost = [_title(ours) for ways in _by_measure(rows)
-          if (ours := ways.get("ours")) and _is_lost(ours, ways)]
+  missed = [_title(row) for row in rows if row.get("verdict") == "MISS"]
   notes = {}
   for row in rows:
     if row["note"]:
       note = f"{row['way']}: {row['note'].rstrip('.')}"
       notes.setdefault(note, []).append(row["measure"])
   return "\n" + "\n".join([
-      "Ratios to the base: stock JAX with the arguments threaded by hand (or "
-      "the matrix a constant), else stock JAX. Memory: per 1,000 closures.",
+      "Times are ratios to the base, which is named after its time. *Limit* is "
+      "arguments by hand and one `jax.make_jaxpr` of the closure, *hand* is "
+      "arguments by hand, *trace* is one `jax.make_jaxpr`. *Lowered again* is "
+      "how many programs the second call lowers, stock and patched. What is "
+      "retained is for 1,000 closures.",
       "",
-      "Not won, that is more than 5 % (and the control) above the base, stock "
-      "or a peer, or retaining anything: "
-      + ("; ".join(lost) or "none") + ".",
+      f"Missed: {'; '.join(missed) or 'nothing'}.",
       "",
       *[f"- {note} ({', '.join(dict.fromkeys(names))})."
         for note, names in notes.items()],
       "",
       ", ".join(f"{key} {value}" for key, value in about.items())]) + "\n"
-
-def _is_lost(ours, ways):
-  if ours["unit"] == "B":
-    return ours["size"] == "live" and ours.get("median", 0) > 0
-  if not ours.get("ratio"):
-    return False
-  control = ways.get("control", {}).get("ratio") or 1.
-  best = min(w["median"] for way, w in ways.items()
-             if w.get("median") and not way.startswith("diffrax")
-             and way not in ("ours", "control"))
-  return ours["median"] > best * max(control, 1.05)
 
 def _by_measure(rows):
   lines = {}
@@ -215,32 +208,37 @@ def _by_measure(rows):
   return lines.values()
 
 def _title(row):
-  if row["size"] is None or row["unit"] == "B":
+  if row["size"] is None or row["unit"] != "s":
     return row["title"]
   return f"{row['title']}, {row['size']:,}"
 
 def _base(ours, ways):
-  row = ways.get(ours["base"], {})
-  return _seconds(row.get("median")) if ours["unit"] == "s" else "0"
+  base = ways.get(ours["base"], {}).get("median")
+  return "" if base is None else f"{_seconds(base)} ({ours['base']})"
 
 def _seconds(x):
-  if x is None:
-    return "-"
   return f"{x * 1e6:.3g} us" if x < 1e-3 else (
       f"{x * 1e3:.3g} ms" if x < 1 else f"{x:.3g} s")
 
 def _ratio(row):
   if not row or row.get("median") is None:
-    return "-"
+    return ""
   if row["unit"] == "B":
     return f"{max(row['median'], 0) / 1e9:.2f} GB"
+  if row["unit"] == "":
+    return f"{row['median']:.0f}"
   ratio = row.get("ratio")
-  return "-" if ratio is None else f"{ratio:.2f}x" if ratio < 10 else (
-      f"{ratio:.0f}x")
+  return "" if ratio is None else f"{ratio:.2g}x" if ratio < 1 else (
+      f"{ratio:.2f}x" if ratio < 10 else f"{ratio:.0f}x")
 
-def _peers(ways):
-  return ", ".join(f"{way} {_ratio(ways[way])}" for way in measures.PEERS
-                   if way in ways and ways[way].get("median") is not None)
+def _others(ways):
+  return ", ".join(f"{way} {_ratio(row)}" for way, row in ways.items()
+                   if way not in ("stock", "ours", row["base"])
+                   and row.get("ratio"))
+
+def _lowered(ways):
+  counts = [ways.get(way, {}).get("lowerings") for way in ("stock", "ours")]
+  return "" if None in counts else f"{counts[0]}, {counts[1]}"
 
 def _limit(x):
   return "" if x is None else f"{x:g}"
@@ -249,7 +247,7 @@ def _limit(x):
 def main():
   parser = argparse.ArgumentParser(description="Measures fresh closures.")
   parser.add_argument("--quick", action="store_true",
-                      help="fewer sizes and rounds, less than a minute")
+                      help="fewer sizes and rounds")
   parser.add_argument("--only", nargs="+", default=[""], metavar="NAME",
                       help="measures whose names start so")
   parser.add_argument("--out", type=pathlib.Path, default=_HERE / "closures",
@@ -266,14 +264,13 @@ def main():
   about = conditions(workers, rounds, options.quick)
   try:
     for m in measures.MEASURES:
-      if not m.name.startswith(chosen) or options.quick and not m.quick:
+      if not m.name.startswith(chosen):
         continue
       if m.group != group:
         workers.stop()
         group = m.group
       for size in m.quick_sizes if options.quick else m.sizes:
-        ways = m.quick_ways if options.quick else m.ways
-        rows += measure(workers, m, size, ways, rounds, progress)
+        rows += measure(workers, m, size, m.ways, rounds, progress)
     for m in measures.MEMORY:
       if m.name.startswith(chosen):
         workers.stop()

@@ -14,13 +14,13 @@
 
 """Which measures there are, what each compares, and what must hold.
 
-A measure names a case, a function of `cases` or its siblings, and the ways that
-it is measured. All are divided by the first of them, the base.
+A measure names a case, a function of `cases` or `memory_cases`, and the ways
+that it is measured. All are divided by the first of them, the base.
 """
 
 import dataclasses
 
-PEERS = ("equinox", "diffrax", "jax.stages")
+PEERS = ("equinox", "jax.stages")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,93 +34,61 @@ class Measure:
   aim: float | None = None
   sizes: tuple[int | None, ...] = (None,)
   quick_sizes: tuple[int | None, ...] = (None,)
-  must_sizes: tuple[int, ...] | None = None  # all sizes
-  bases: dict[str, str] = dataclasses.field(default_factory=dict)
-  quick: bool = True  # whether it is measured then, too
-
-  @property
-  def quick_ways(self) -> tuple[str, ...]:
-    return tuple(w for w in self.ways if not w.startswith("diffrax"))
+  in_seconds: bool = False  # whether `must` and `aim` are
 
   @property
   def base(self) -> str:
     return self.ways[0]
 
-  def base_of(self, way: str) -> str:
-    return self.bases.get(way, self.base)
 
-  def must_of(self, size: int | None) -> float | None:
-    if self.must_sizes is None or size in self.must_sizes:
-      return self.must
-    return None
-
-
-# A solver of another library has another limit: that library's own.
-_FRESH = dict(
-    ways=("limit", "stock", "ours", "equinox", "diffrax limit", "diffrax"),
-    bases={"diffrax": "diffrax limit"})
-_FRESH_MLP = dict(ways=("limit", "stock", "ours", "equinox"))
-_AGAINST_STOCK = ("stock", "ours", "control")
-_SIZES = dict(sizes=(1, 10, 100, 1000, 10_000), quick_sizes=(100,))
+_FRESH = dict(ways=("limit", "stock", "ours", "hand"), group="fresh",
+              must=1.25, aim=1)
+_AGAIN = dict(ways=("stock", "ours", "control"), group="again",
+              must=1, aim=.3)
+_CONVERT = dict(ways=("stock", "ours", "control", *PEERS), group="convert",
+                must=1.15, aim=1, quick_sizes=(100,))
+_KEY = dict(ways=("trace", "ours"), group="key", sizes=(100, 1000, 10_000),
+            quick_sizes=(100,))
 
 MEASURES = (
-    Measure("fresh_forward", "fresh closure, odeint forward",
-            group="fresh", must=3, aim=1.2, **_FRESH),
-    Measure("fresh_gradient", "fresh closure, odeint gradient",
-            group="fresh", must=1.3, aim=1.05, **_FRESH),
-    Measure("fresh_mlp_forward", "fresh MLP closure, odeint forward",
-            group="fresh", must=3, aim=1.2, **_FRESH_MLP),
-    Measure("fresh_mlp_gradient", "fresh MLP closure, odeint gradient",
-            group="fresh", must=3, aim=1.2, quick=False, **_FRESH_MLP),
-    Measure("fresh_python_float", "fresh closure over a Python float",
-            ("limit", "stock", "ours"), "fresh", quick=False),
-    Measure("stable_forward", "stable function, odeint forward",
-            _AGAINST_STOCK, "stable", must=1.05, aim=1),
-    Measure("stable_gradient", "stable function, odeint gradient",
-            _AGAINST_STOCK, "stable", must=1.05, aim=1),
-    Measure("stable_mlp_gradient", "stable MLP, odeint gradient",
-            _AGAINST_STOCK, "stable", must=1.05, aim=1, quick=False),
+    Measure("fresh_forward", "fresh closure, odeint", **_FRESH),
+    Measure("fresh_gradient", "fresh closure, gradient of odeint", **_FRESH),
+    Measure("fresh_mlp_forward", "fresh MLP closure, odeint", **_FRESH),
+    Measure("fresh_mlp_gradient", "fresh MLP closure, gradient", **_FRESH),
+    Measure("pytree_forward", "fresh closure as a pytree through jit",
+            **{**_FRESH, "group": "solver"}),
+    Measure("pytree_gradient", "gradient of that",
+            **{**_FRESH, "group": "solver"}),
+    Measure("static_gradient", "static converted function, gradient",
+            **{**_FRESH, "group": "solver"}),
+    Measure("again_forward", "function passed again, odeint", **_AGAIN),
+    Measure("again_gradient", "function passed again, gradient",
+            **{**_AGAIN, "aim": 1}),
+    Measure("convert_again", "function converted again, 100 times",
+            sizes=(1, 100), quick_sizes=(100,), **_AGAIN),
     Measure("matrix_gradient", "gradient in y0, captured n x n",
-            ("limit", "stock", "ours"), "matrix", must=1.2, aim=1,
-            sizes=(64, 256, 512, 1024), quick_sizes=(256,),
-            must_sizes=(256,)),
-    Measure("lower_forward", "odeint of 500 equations, lowering",
-            ("limit", "stock", "ours"), "lower"),
-    Measure("lower_gradient", "gradient of the same, lowering",
-            ("limit", "stock", "ours"), "lower", quick=False),
-    Measure("solver_pytree_forward", "closure through jit, forward",
-            ("limit", "stock", "ours", "equinox", "jax.stages"), "solver"),
-    Measure("solver_pytree_gradient", "closure through jit, gradient",
-            ("limit", "stock", "ours", "equinox", "jax.stages"), "solver"),
-    Measure("solver_static_gradient", "static converted function, gradient",
-            ("limit", "stock", "ours"), "solver"),
-    Measure("convert_equations", "conversion, equations",
-            _AGAINST_STOCK + ("equinox", "jax.stages"), "convert",
-            must=1.15, aim=1, **_SIZES),
-    Measure("convert_pytree", "closure_to_pytree, equations",
-            ("stock", "ours", "equinox"), "convert", **_SIZES),
-    Measure("convert_traced", "conversion, traced captures",
-            _AGAINST_STOCK + ("equinox", "jax.stages"), "convert",
-            must=1.15, aim=1, **_SIZES),
-    Measure("convert_collecting", "the same with the collector on",
-            _AGAINST_STOCK, "convert", sizes=(10_000,), quick=False),
-    Measure("convert_concrete", "conversion, concrete captures",
-            _AGAINST_STOCK + ("equinox", "jax.stages"), "convert",
-            must=1.15, aim=1, **_SIZES),
-    Measure("convert_and_compare", "conversion, hash and comparison",
-            ("stock", "ours"), "convert", **_SIZES),
-    Measure("eager_call", "eager call of the converted function",
-            _AGAINST_STOCK, "convert", sizes=(1, 10, 100, 1000),
-            quick_sizes=(100,)),
+            ("hand", "stock", "ours"), "matrix", must=1.2, aim=1,
+            sizes=(64, 256, 1024), quick_sizes=(256,)),
+    Measure("convert_fresh", "closure_convert, equations",
+            sizes=(1, 10, 100, 1000, 10_000), **_CONVERT),
+    Measure("convert_captures", "closure_convert, captured tracers",
+            sizes=(1, 100, 10_000), **_CONVERT),
+    Measure("make_key", "key of a program, equations", must=.15, aim=.06,
+            **_KEY),
+    Measure("compare", "hash and comparison, equations", must=.002, aim=0,
+            **_KEY),
+    Measure("nested_jit", "nested jit: convert, hash, compare, deep",
+            ("stock", "ours"), "key", must=.05, aim=.02, sizes=(16,),
+            quick_sizes=(16,), in_seconds=True),
 )
 
 
 @dataclasses.dataclass(frozen=True)
 class Memory:
-  """What is retained after `count` closures, in bytes of live arrays."""
+  """What is retained after `count` closures."""
   name: str
   title: str
-  must: float | None = 0
+  must: float | None = 0  # bytes of live arrays, tracers, and functions
   # Stock keeps what it is given: fewer closures, to be scaled up to 1,000.
   counts: tuple[tuple[str, int], ...] = (("stock", 30), ("ours", 1000))
   quick_counts: tuple[tuple[str, int], ...] = (("stock", 6), ("ours", 20))
@@ -128,22 +96,23 @@ class Memory:
 
 MEMORY = (
     Memory("memory_odeint", "retained, odeint"),
-    Memory("memory_traced", "retained, custom_vjp, traced captures"),
-    # Each compiles another solver.
-    Memory("memory_concrete", "retained, custom_vjp, concrete captures",
+    Memory("memory_gradient", "retained, gradient of a custom_vjp"),
+    Memory("memory_pytree", "retained, closure as a pytree"),
+    # Each compiles another solver, and jit's cache holds its static arguments.
+    Memory("memory_static", "retained, static argument", must=None,
            counts=(("stock", 30), ("ours", 60))),
-    Memory("memory_static", "retained, static argument, concrete captures",
-           must=None, counts=(("stock", 30), ("ours", 60))),
-    Memory("memory_pytree", "retained, closure as a value, concrete captures"),
 )
+
+# What is counted: name, unit, in words.
+RETAINED = (("live", "B", "arrays"), ("rss", "B", "process"),
+            ("tracers", "", "tracers"),
+            ("functions", "", "functions, caches cleared"))
 
 
 def worker_of(way: str) -> str:
-  """Which process measures a way; the others are stock JAX."""
-  # What stock leaves behind must not slow the limit down, and what peers import
+  """Which process measures a way."""
+  # What stock leaves behind must not slow the base down, and what peers import
   # must not be there when stock is measured.
-  if way in ("limit", "ours", "control"):
-    return way
-  if way.startswith(("equinox", "diffrax", "jax.stages")):
-    return "peers"
-  return "stock"
+  if way in ("limit", "hand", "trace"):
+    return "hand"
+  return "peers" if way in PEERS else way

@@ -14,14 +14,14 @@
 
 """What the benchmarks of memory run. Imported by the worker processes only.
 
-A case takes the way, as in `cases`, the number of closures, each over a new
-array, and the most seconds to spend on them. It returns how many there were,
-and the bytes retained.
+A case takes the way, as in `cases`, and returns a function that makes a closure
+over an array of 4 MB and uses it. `retained` runs it with many arrays.
 """
 
 import gc
 import os
 import time
+import weakref
 
 import jax
 import jax.numpy as jnp
@@ -31,72 +31,74 @@ import cases
 
 _MEGABYTES = 4
 
-def _memory(step, count, seconds):
-  """Runs `step` on many arrays; returns how many, and the bytes retained."""
+def retained(step, count, seconds):
+  """Returns how many closures there were, and what is left of them."""
   def array(i):
-    return jnp.full((_MEGABYTES << 18,), 1. + i / count, 'float32')
+    return jnp.full((_MEGABYTES << 18,), 1. + i / count, "float32")
   for i in range(min(20, count // 3)):
     step(array(i))  # until what JAX keeps for the next call is there
-  before = _retained()
-  done, deadline = 0, time.monotonic() + seconds
+  before = _totals()
+  closures, done, deadline = [], 0, time.monotonic() + seconds
   while done < count and time.monotonic() < deadline:
-    step(array(done))
+    closures.append(weakref.ref(step(array(done))))
     done += 1
-  after = _retained()
-  live, rss = (a - b for a, b in zip(after, before))
-  return {"count": done, "live": live, "rss": rss}
+  found = {"count": done}
+  for name, total in _totals().items():
+    found[name] = total - before[name]
+  jax.clear_caches()
+  gc.collect()
+  found["functions"] = sum(closure() is not None for closure in closures)
+  return found
 
-def _retained():
+def _totals():
   gc.collect()
   live = sum(x.nbytes for x in jax.live_arrays())
+  tracers = sum(isinstance(x, jax.core.Tracer) for x in gc.get_objects())
   try:
     with open("/proc/self/statm", encoding="ascii") as f:
       rss = int(f.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
   except OSError:
     rss = float("nan")
-  return live, rss
+  return {"live": live, "rss": rss, "tracers": tracers}
 
-def memory_traced(_, count, seconds):
-  x0 = jnp.ones(3)
-  def loss(big):
-    f, aux = jax.closure_convert(lambda x: x ** 2 - big[:3], x0)
-    return cases.jitted_root(f, x0, tuple(aux)).sum()
+def memory_odeint(_):
+  y0, ts = jnp.ones(3), jnp.asarray(cases.TS)
   def step(big):
-    jax.block_until_ready(jax.grad(loss)(big))
-  return _memory(step, count, seconds)
+    closure = lambda y, t: -big[:3] * y
+    jax.block_until_ready(ode.odeint(closure, y0, ts))
+    return closure
+  return step
 
-def _concrete(root, count, seconds):
+def memory_gradient(_):
+  x0 = jnp.ones(3)
+  def step(big):
+    closures = []
+    def loss(big):
+      closures.append(lambda x: x ** 2 - big[:3])
+      f, aux = jax.closure_convert(closures[0], x0)
+      return cases.jitted_root(f, x0, tuple(aux)).sum()
+    jax.block_until_ready(jax.grad(loss)(big))
+    return closures[0]
+  return step
+
+def memory_static(_):
   # closure_convert hoists no array that nothing is tracing, so that another
   # such array makes another function.
   x0 = jnp.ones(3)
   def step(big):
-    def loss(k):
-      f, aux = jax.closure_convert(lambda x: k * x ** 2 - big[:3], x0)
-      return root(f, x0, tuple(aux)).sum()
-    jax.block_until_ready(jax.grad(loss)(2.))
-  return _memory(step, count, seconds)
+    closure = lambda x: x ** 2 - big[:3]
+    f, aux = jax.closure_convert(closure, x0)
+    jax.block_until_ready(cases.jitted_root(f, x0, tuple(aux)))
+    return closure
+  return step
 
-def memory_concrete(_, count, seconds):
-  return _concrete(cases.root, count, seconds)
-
-def memory_static(_, count, seconds):
-  return _concrete(cases.jitted_root, count, seconds)
-
-def memory_pytree(impl, count, seconds):
+def memory_pytree(impl):
+  if impl == "stock":
+    return memory_static(impl)
   x0 = jnp.ones(3)
-  if impl == "ours":
-    to_pytree = jax.custom_derivatives.closure_to_pytree
-    def step(big):
-      f = to_pytree(lambda x: x ** 2 - big[:3], x0)
-      jax.block_until_ready(cases.root_of_pytree(f, x0))
-  else:
-    def step(big):
-      f, aux = jax.closure_convert(lambda x: x ** 2 - big[:3], x0)
-      jax.block_until_ready(cases.jitted_root(f, x0, tuple(aux)))
-  return _memory(step, count, seconds)
-
-def memory_odeint(_, count, seconds):
-  y0, ts = jnp.ones(3), jnp.asarray(cases.TS)
   def step(big):
-    jax.block_until_ready(ode.odeint(lambda y, t: -big[:3] * y, y0, ts))
-  return _memory(step, count, seconds)
+    closure = lambda x: x ** 2 - big[:3]
+    f = jax.custom_derivatives.closure_to_pytree(closure, x0)
+    jax.block_until_ready(cases.root_of_pytree(f, x0))
+    return closure
+  return step

@@ -24,10 +24,9 @@ def serve(kind, pipe):
     import jax_patch
     jax_patch.apply()
   import cases
-  import convert_cases
   import memory_cases
-  known = {**vars(memory_cases), **vars(convert_cases), **vars(cases)}
-  runs = {}
+  known = {**vars(memory_cases), **vars(cases)}
+  runs, lowerings = {}, _count_lowerings()
   while True:
     try:
       request, *args = pipe.recv()
@@ -40,7 +39,9 @@ def serve(kind, pipe):
         name, way, size = args
         runs[way] = run = known[name](way, size)
         _timed(run)
-        answer = _checksum(run())
+        before = len(lowerings)
+        result = run()
+        answer = _checksum(result), len(lowerings) - before
       elif request == "time":
         way, seconds, most = args
         answer = _block(runs[way], seconds, most)
@@ -49,7 +50,7 @@ def serve(kind, pipe):
         answer = None
       else:
         name, way, count, seconds = args
-        answer = known[name](way, count, seconds)
+        answer = memory_cases.retained(known[name](way), count, seconds)
       pipe.send(("ok", answer))
     except cases.Unavailable as e:
       pipe.send(("unavailable", str(e)))
@@ -77,6 +78,15 @@ def _block(run, seconds, most):
     times.append(_timed(run))
   return times
 
+def _count_lowerings():
+  import jax
+  lowerings = []
+  def listen(event, seconds, **kwargs):
+    if event == "/jax/core/compile/jaxpr_to_mlir_module_duration":
+      lowerings.append(event)
+  jax.monitoring.register_event_duration_secs_listener(listen)
+  return lowerings
+
 def _checksum(result):
   import jax
   import numpy as np
@@ -88,7 +98,7 @@ def _versions():
   import importlib.metadata
   import jax
   versions = {"jax": jax.__version__}
-  for name in "jaxlib", "numpy", "equinox", "diffrax":
+  for name in "jaxlib", "numpy", "equinox":
     try:
       versions[name] = importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:

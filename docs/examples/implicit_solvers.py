@@ -12,20 +12,20 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Two solvers that take closures, written with public functions of JAX alone.
+"""Two solvers that take closures, written with public functions of JAX.
 
-`jax.custom_derivatives.closure_to_pytree` makes a closure a value, the pytree
-of all that it captured. It is then an argument like any other: the rules below
-read as if there were no closures, and one compiled solver serves them all.
+`jax.custom_derivatives.closure_to_pytree` makes a closure a pytree of
+everything that it captured, and so an ordinary argument. The rules below do not
+deal with closures, and one compiled solver serves all of them.
 
   find_root    Newton's method, with a rule for gradients
-  custom_root  what `jax.lax.custom_root` does, with a rule for both modes and
-               every order, where the methods to solve by are closures too
+  custom_root  does what `jax.lax.custom_root` does, with a rule for both modes
+               and every order; the two solve functions are closures as well
 
 They find how a chain of hardening springs hangs under one of several loads. The
-script checks what comes out against SciPy, `jax.lax.custom_root`, derivatives
-straight through Newton's iterations, and central differences. Then it does the
-same for other springs, and counts what is compiled.
+script compares the results with SciPy, `jax.lax.custom_root`, derivatives
+straight through Newton's iterations, and central differences. Then it solves
+for other springs, and counts compilations.
 
 Run it by `python -m jax_patch docs/examples/implicit_solvers.py`.
 """
@@ -64,10 +64,10 @@ newton_vjp.defvjp(newton_fwd, newton_bwd)
 jitted_newton = jax.jit(newton_vjp)
 
 def find_root(f, x0):
-  """Finds a root of `f`, from vectors to vectors, in the vicinity of `x0`."""
+  """Finds a root of `f`, from vectors to vectors, near `x0`."""
   return jitted_newton(closure_to_pytree(f, x0), x0)
 
-### The function that `jax.lax.custom_root` is
+### Like `jax.lax.custom_root`
 
 def custom_root(f, initial_guess, solve, tangent_solve, has_aux=False):
   """Returns what `solve(f, initial_guess)` does, made differentiable in `f`.
@@ -75,10 +75,11 @@ def custom_root(f, initial_guess, solve, tangent_solve, has_aux=False):
   Args:
     f: function of a pytree of arrays, which returns another such pytree.
     initial_guess: such a pytree.
-    solve: returns a root of `f`, given `f` and an initial guess.
+    solve: returns a root of `f`, given `f` and an initial guess. It need not be
+      differentiable.
     tangent_solve: returns `x` such that `g(x) == y`, given a linear function
-      `g` and `y`. It is what must be differentiable, not `solve`.
-    has_aux: whether `solve` returns a pair, of the root and of further arrays.
+      `g` and `y`. It must be differentiable.
+    has_aux: whether `solve` returns a pair of the root and further arrays.
   """
   def solve_linearized(f, x, y):
     return tangent_solve(jax.linearize(f, x)[1], y)
@@ -148,7 +149,7 @@ def central_differences(fun, x, eps=1e-5):
   return np.stack([(fun(x + d) - fun(x - d)) / (2 * eps) for d in steps])
 
 def agree(name, reference, expected, results):
-  # The largest entry is printed, and sets the scale of errors.
+  # The largest entry is printed, and errors are relative to it.
   top = np.unravel_index(np.argmax(np.abs(expected)), np.shape(expected))
   print(f"{name:<10}{reference:<16}{expected[top]:13.8f}    error")
   errors = {k: np.max(np.abs(x - expected)) / np.abs(expected[top])
@@ -161,7 +162,7 @@ def check_derivatives(load=1):
   springs = draw_springs(0)
   p, unravel = ravel_pytree(springs)
   p_dot = jnp.cos(jnp.arange(p.size))
-  # The number of the load is traced too, an integer among what is captured.
+  # The number of the load is a traced integer, which is captured, too.
   losses = {k: jax.jit(lambda p, load, solver=solver: loss(
       solver, unravel(p), load)) for k, solver in SOLVERS.items()}
   grads = {k: jax.jit(jax.grad(f)) for k, f in losses.items()}
@@ -185,7 +186,7 @@ def check_derivatives(load=1):
              for k, f in both_modes.items()})])
 
 def count_compilations(repetitions=5):
-  # Nothing here is under `jit`, so that every solve is of a fresh closure.
+  # Nothing here is under `jit`, so every solve has a fresh closure.
   compiled = []
   def on_event(name, *args, **kwargs):
     if name == "/jax/core/compile/backend_compile_duration":

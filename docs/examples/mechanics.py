@@ -12,21 +12,21 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Differentiates a mechanical simulation with respect to all that it captures.
+"""Differentiates a mechanical simulation with respect to what it captures.
 
-Three masses hang in a chain of springs, and thrusters push them about as a
-table of controls says. The simulation is a stack of closures:
+Three masses hang in a chain of springs, and thrusters push them by a table of
+controls. The simulation is a stack of closures:
 
   energies -> Lagrangian -> Euler-Lagrange equations -> implicit time step
 
-The root finder at the bottom has derivatives of its own, by the implicit
-function theorem. Its rules must be given all that the stack captures, down to
-the number of the step, an integer that looks up the table of controls: that is
-what `jax.closure_convert` is for. The script checks what comes out against
-differentiating straight through Newton's iterations and central differences.
+The root finder at the bottom has rules by the implicit function theorem. They
+need everything that the stack captures, also the number of the step, which is
+an integer index into the table of controls. `jax.closure_convert` hoists it.
+The script compares the results with differentiating straight through Newton's
+iterations, and with central differences.
 
-Run it by `python -m jax_patch docs/examples/mechanics.py`. On stock JAX,
-`python docs/examples/mechanics.py`, the number of the step leaks.
+Run it by `python -m jax_patch docs/examples/mechanics.py`. On stock JAX, where
+it is `python docs/examples/mechanics.py`, the number of the step leaks.
 """
 
 import functools
@@ -42,7 +42,7 @@ jax.config.update("jax_enable_x64", True)  # For the finite differences.
 STEPS, DT = 20, 0.05
 START = np.array([0., -1., 0., -2., 0., -3.])  # (x, y) of each mass.
 
-### The mechanics: closures, so no function is handed another's parameters
+### The mechanics, as closures: no function takes the parameters of another
 
 def make_energies(params):
   def kinetic(v):
@@ -59,8 +59,8 @@ def make_lagrangian(kinetic, potential):
   return lambda q, v: kinetic(v) - potential(q)
 
 def make_euler_lagrange(lagrangian, force):
-  # In discrete form: the action of an interval is taken at its midpoint, and
-  # momentum balances where two intervals meet.
+  # The discrete form takes the action of an interval at its midpoint. Momentum
+  # balances where two intervals meet.
   def action(q0, q1):
     return DT * lagrangian((q0 + q1) / 2, (q1 - q0) / DT)
   def imbalance(step, q0, q1, q2):
@@ -77,7 +77,7 @@ def rollout(find_root, params, controls):
   return jax.lax.scan(advance, (START, START), jnp.arange(STEPS))[1]
 
 def loss(find_root, params, controls):
-  # Bring the lowest mass to a target and keep it there, at little cost.
+  # The lowest mass should reach a target and stay there, with little control.
   miss = rollout(find_root, params, controls)[-5:, -2:] - np.array([0.8, -2.6])
   return jnp.sum(miss ** 2) + 0.01 * jnp.sum(controls ** 2)
 
@@ -86,7 +86,7 @@ def loss(find_root, params, controls):
 def newton(f, x, *aux):
   def improve(_, x):
     return x - jnp.linalg.solve(jax.jacobian(f)(x, *aux), f(x, *aux))
-  # Without a rule, as the check uses it, JAX differentiates every iteration.
+  # The check uses this without a rule, so JAX differentiates every iteration.
   return jax.lax.fori_loop(0, 8, improve, x)
 
 newton_vjp = jax.custom_vjp(newton, nondiff_argnums=(0,))
@@ -124,7 +124,7 @@ def central_differences(fun, x, eps=1e-5):
 
 def agree(name, implicit, unrolled, central):
   ways = [np.ravel(way) for way in (implicit, unrolled, central)]
-  top = np.argmax(np.abs(ways[1]))  # This entry is printed, and sets the scale.
+  top = np.argmax(np.abs(ways[1]))  # The entry that is printed, and the scale.
   scale = np.abs(ways[1][top])
   errors = [np.max(np.abs(ways[0] - w)) / scale for w in ways[1:]]
   print(f"{name:<10}{ways[0].size:>4}", *(f"{w[top]:13.8f}" for w in ways),
@@ -144,7 +144,7 @@ def main():
   grads = [grad(p, c), jax.jit(jax.grad(loss_by(newton), (0, 1)))(p, c),
            (central_differences(lambda p: value(p, c), p),
             central_differences(lambda c: value(p, c), c))]
-  hessians = [  # Forward over reverse; forward twice, which compiles faster.
+  hessians = [  # The second one is forward twice, which compiles faster.
       jax.jit(jax.hessian(loss_by(implicitly(newton_jvp))))(p, c),
       jax.jit(jax.jacfwd(jax.jacfwd(loss_by(newton))))(p, c),
       central_differences(lambda p: grad(p, c)[0], p)]

@@ -12,20 +12,20 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Fits a neural network to a motion, through `odeint`, all of it captured.
+"""Fits a neural network to a motion through `odeint`, by a closure.
 
-The motion is an oscillation of which nothing is known but some noisy
-observations, in three experiments with a damping of their own each. The network
-is the force. The dynamics close over its weights, over the table of dampings,
-over the number of the experiment, an integer that looks the damping up, and
-over a mask of booleans that says which observations there are.
+The motion is an oscillation. Noisy observations of it come from three
+experiments, each with another damping. The network is the force. The dynamics
+capture its weights, the table of dampings, and the number of the experiment, an
+integer index into that table. A mask of booleans selects the observations that
+exist.
 
-The script checks the gradient against central differences and against fixed
-steps of Runge and Kutta that are differentiated straight through, then fits,
-and checks the motion at times and from a start that it has not seen.
+The script compares the gradient with central differences, and with
+differentiating straight through fixed Runge-Kutta steps. Then it fits, and
+checks the motion from another start and at other times.
 
-Run it by `python -m jax_patch docs/examples/neural_ode.py`. On stock JAX,
-`python docs/examples/neural_ode.py`, the gradient fails.
+Run it by `python -m jax_patch docs/examples/neural_ode.py`. On stock JAX, where
+it is `python docs/examples/neural_ode.py`, the gradient fails.
 """
 
 import functools
@@ -53,7 +53,7 @@ def observe(experiment, start, times):
   return scipy.integrate.solve_ivp(
       dynamics, times[[0, -1]], start, t_eval=times, rtol=1e-9, atol=1e-9).y.T
 
-### The model: a function of the state and of time, the rest captured
+### The model, a function of state and time that captures everything else
 
 def init_weights(sizes=(1, 12, 12, 1)):
   keys = jax.random.split(jax.random.key(0), len(sizes))
@@ -93,7 +93,7 @@ def runge_kutta(dynamics, y, times, steps=8):
   return jax.tree.map(lambda y, ys: jnp.concatenate([y[None], ys]), y, ys)
 
 def loss(integrate, weights, data, seen):
-  # The experiments are a batch, so that their numbers are traced.
+  # The experiments are a batch, so their numbers are traced.
   def miss(experiment, start, data, seen):
     ys = simulate(integrate, weights, experiment, start, jnp.asarray(TIMES))
     return jnp.sum(jnp.where(seen[:, None], (ys - data) ** 2, 0.)) / seen.sum()

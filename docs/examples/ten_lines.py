@@ -14,9 +14,9 @@
 
 """Solves x ** 2 = a[i] for x by Newton's method, and differentiates the root.
 
-The root finder has a rule by the implicit function theorem, and the equation is
-a closure over an array and an integer. `python ten_lines.py`: the integer
-leaks. `python -m jax_patch ten_lines.py`: the right answer.
+The root finder has a rule by the implicit function theorem. The equation is a
+closure over an array and an integer. `python ten_lines.py` fails, because the
+integer leaks. `python -m jax_patch ten_lines.py` gives the right answer.
 """
 
 from functools import partial
