@@ -166,7 +166,7 @@ def _closure_convert(cls, fun, args, kwargs):
                                      in_tree)
     jaxpr, _, consts = pe.trace_to_jaxpr_dynamic(flat_fun, in_avals)
     jaxpr = pe.convert_constvars_jaxpr(jaxpr)
-    # The trace refers to the NumPy arrays of others, which can change.
+    # The trace refers to NumPy arrays of the caller, which can change.
     consts = [np.array(c) if isinstance(c, _NUMPY_ARRAYS) else c
               for c in consts]
     converted = cls(jaxpr, consts, in_tree, out_tree())
@@ -201,7 +201,7 @@ class _ConvertedFunction:
     self._in_tree = in_tree
     self._out_tree = out_tree
     self.__name__ = self.__qualname__ = jaxpr.debug_info.func_name
-    # Made right now, as a NumPy array that it depends on can change.
+    # Made now, because a NumPy array that it depends on can change.
     self._key = closure_key(jaxpr, self._kept, self._hoisted, in_tree, out_tree,
                             self.__name__)
 

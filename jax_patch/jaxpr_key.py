@@ -60,7 +60,7 @@ _keys: weakref.WeakKeyDictionary[Key, weakref.ref] = weakref.WeakKeyDictionary()
 
 def _intern(*parts: Hashable, held=()) -> Key:
   key = Key(parts, held)
-  # Atomic. What the value refers to may be gone when it is looked at.
+  # `setdefault` is atomic. What the value refers to may be gone by now.
   return _keys.setdefault(key, weakref.ref(key))() or _intern(*parts, held=held)
 
 _BY_VALUE = {int, bool, str, bytes, type(None), type(Ellipsis)}
@@ -137,11 +137,11 @@ class _KeyBuilder:
       self.keys[id(x)] = x, None
       self.keys[id(x)] = x, make(x)
     if (key := self.keys[id(x)][1]) is None:
-      raise TypeError  # It refers to itself, or was unknown before.
+      raise TypeError  # It refers to itself, or has no key.
     return key
 
   def jaxpr(self, jaxpr):
-    consts = getattr(jaxpr, "consts", ())  # Has none if it is an open one.
+    consts = getattr(jaxpr, "consts", ())  # An open one has none.
     jaxpr = getattr(jaxpr, "jaxpr", jaxpr)
     invars = [*jaxpr.constvars, *jaxpr.invars]
     number = {v: i for i, v in enumerate(invars)}

@@ -31,8 +31,8 @@ _FLAGS = ("--xla_backend_optimization_level=0 "
           "--xla_llvm_disable_expensive_passes=true")
 if importlib.metadata.version("jaxlib").split(".")[:2] in (
     ["0", "8"], ["0", "9"], ["0", "10"]):
-  # Most of the gain, where there is a choice: XLA ends at a flag it does not
-  # know, as jaxlib 0.12 does with this one.
+  # Most of the gain, where there is a choice: XLA aborts at a flag that it
+  # does not know, as jaxlib 0.12 does with this one.
   _FLAGS += " --xla_cpu_use_fusion_emitters=false"
 if not os.environ.get("JAX_PATCH_ALL_TESTS"):
   os.environ.setdefault("XLA_FLAGS", _FLAGS)

@@ -40,12 +40,12 @@ def odeint(func, y0, t, *args, rtol=1.4e-8, atol=1.4e-8, mxstep=jnp.inf, hmax=jn
   if not jnp.issubdtype(t.dtype, jnp.floating):
     raise TypeError(f"t must be an array of floats, but got {t}.")
 
-  # As an argument, a new function of the same program is not compiled again.
+  # As it is an argument, closures of one program are compiled once.
   ts = core.typeof(t)
   time = jax.ShapeDtypeStruct(ts.shape[1:], ts.dtype, weak_type=ts.weak_type)
   closure = custom_derivatives.closure_to_pytree(func, y0, time, *args)
   if _committed_devices(closure) - _committed_devices((y0, t, args)):
-    # What is captured does not choose the devices. Constants cannot.
+    # Captured arrays must not choose the devices, and constants do not.
     closure = Partial(*custom_derivatives.closure_convert(func, y0, time, *args))
   return _odeint_wrapper(_call_closure, rtol, atol, mxstep, hmax, y0, t, closure, *args)
 
