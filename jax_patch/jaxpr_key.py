@@ -72,7 +72,7 @@ _PARTS = {
     dict: lambda x: [*x, *x.values()],
     types.MethodType: lambda f: (f.__func__, f.__self__),
     functools.partial: lambda f: (f.func, f.args, f.keywords),
-    util.Unhashable: lambda x: x.val,
+    **dict.fromkeys((util.Hashable, util.Unhashable), lambda x: x.val),
     lu.WrappedFun: lambda f: (f.f, f.transforms, f.params, f.in_type),
 }
 _MEMOIZED = pe._memoize(lambda: None).__code__
