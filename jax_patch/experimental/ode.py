@@ -135,7 +135,6 @@ def _odeint_rev(func, rtol, atol, mxstep, hmax, res, g):
       # Compute effect of moving measurement time, which is not complex
       t_bar = jnp.dot(func(ys[i], ts[i], *args), g[i]).real.astype(ts.dtype)
       diff_bar = [diff_bar[0] - t_bar, *diff_bar[1:]]
-    # Integrate back to the output before.
     state = odeint(
         aug_dynamics, (ys[i], y_bar, diff_bar),
         jnp.array([-ts[i], -ts[i - 1]]), diff_args, nondiff_args,
