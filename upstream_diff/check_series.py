@@ -74,7 +74,7 @@ def check_series(base: Base, quick: bool, log: Callable[[str], None]
   if base.package_only:
     raise BaseError(
         f"There are no tests of upstream in {base.root}: use --upstream.")
-  series = series_files(base)
+  series, whole = series_files(base), changed_files(base)
   with tempfile.TemporaryDirectory() as tmp:
     before = pathlib.Path(tmp, "0")
     copy_tree(base, before)
@@ -115,11 +115,11 @@ def check_series(base: Base, quick: bool, log: Callable[[str], None]
       ok &= not failed and "failed" in red.values() and bool(own)
       rows.append(_row(title, files, red, green, own))
       before = tree
-    if left := [path for path, (_, text) in changed_files(base).items()
+    if left := [path for path, (_, text) in whole.items()
                 if (before / path).read_text(encoding="utf-8") != text]:
       raise BaseError(f"The series does not end at the whole diff: {left}.")
     log("\nthe last tree is the one of the whole diff")
-  rows.append(_row("all", changed_files(base), {}, {}, {}))
+  rows.append(_row("all", whole, {}, {}, {}))
   sampled = ", a sample of the tests" if quick else ""
   head = f"{_cells(_COLUMNS)}{_cells(['---'] * len(_COLUMNS))}"
   table = f"On jax {base.version}{sampled}:\n\n{head}{''.join(rows)}"
