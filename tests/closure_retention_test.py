@@ -52,17 +52,17 @@ _call_apply = jax.jit(
 
 def _solve_gradient(make):
   return jax.grad(lambda c: odeint(
-      make(c), jnp.ones(3), jnp.array(T)).sum())(jnp.float32(.5))
+      make(c), jnp.ones(3), jnp.array(T)).sum())(jnp.array(.5))
 
 def _apply_gradient(make):
   def loss(c):
     f, aux = jax.closure_convert(lambda x: make(c)(x, 1.).sum(), jnp.ones(3))
     return _call_apply(f, jnp.ones(3), *aux)
-  return jax.grad(loss)(jnp.float32(.5))
+  return jax.grad(loss)(jnp.array(.5))
 
 def _static_converted(make):
   f, aux = jax.closure_convert(
-      lambda x: make(jnp.float32(2.))(x, 1.), jnp.ones(3))
+      lambda x: make(jnp.array(2.))(x, 1.), jnp.ones(3))
   return call_static(f, jnp.ones(3), *aux)
 
 def _mlp(c):
@@ -71,11 +71,11 @@ def _mlp(c):
 
 _USES = {
     "forward": lambda make: odeint(
-        make(jnp.float32(.5)), jnp.ones(3), jnp.array(T)),
+        make(jnp.array(.5)), jnp.ones(3), jnp.array(T)),
     "gradient": _solve_gradient,
     "custom_vjp": _apply_gradient,
     "pytree": lambda make: call_tree(jax.custom_derivatives.closure_to_pytree(
-        make(jnp.float32(2.)), jnp.ones(3), 1.), jnp.ones(3), 1.),
+        make(jnp.array(2.)), jnp.ones(3), 1.), jnp.ones(3), 1.),
 }
 
 

@@ -112,7 +112,7 @@ class _Quantity(np.ndarray):
 
 def _nested(wrap):
   # NumPy reads the array whenever a fresh function is traced.
-  get, change = _item(np.ones(999, 'float32'), -1)
+  get, change = _item(np.ones(999), -1)
   return lambda: wrap(lambda x: x * get())(1.), change
 
 STATES = {

@@ -37,6 +37,7 @@ import numpy as np
 import jax
 import apply_patch  # noqa: F401
 import jax.numpy as jnp
+from jax import dtypes
 from jax import lax
 from jax._src import test_util as jtu
 from jax.experimental.ode import odeint
@@ -53,7 +54,7 @@ _ALL_TESTS = bool(os.environ.get("JAX_PATCH_ALL_TESTS"))
 LEFT_OUT = "" if _ALL_TESTS else (
     f"{len(drop_in_cases.X64)} calls of odeint in 64 bits")
 
-T = np.array([0., 1.], 'float32')
+T = np.array([0., 1.])
 # Compiles as little as possible.
 _FLAGS = ("--xla_backend_optimization_level=0 "
           "--xla_llvm_disable_expensive_passes=true")
@@ -152,7 +153,8 @@ class ValuesTest(SoundnessTestCase):
   @parameterized.product(call=[as_static, as_tree], size=[2, 9999],
                          nested=["none", "jit", "scan"])
   def test_array_changed_in_place(self, call, size, nested):
-    array = np.ones(size, 'float32')
+    # Of another dtype, JAX itself remembers what it made of the array.
+    array = np.ones(size, dtypes.canonicalize_dtype(float))
     wrap = dict(
         none=lambda f: f, jit=lambda f: jax.jit(f),
         scan=lambda f: lambda x: lax.scan(

@@ -29,6 +29,7 @@ import numpy as np
 import jax
 import apply_patch  # noqa: F401
 import jax.numpy as jnp
+from jax import dtypes
 from jax import lax
 from jax._src import config
 from jax._src import test_util as jtu
@@ -105,7 +106,7 @@ def _odeint_by_hand(k, i):
   return odeint(_rate, 0. * k + 1., _times(), k, i)[-1]
 
 def _times():
-  return jnp.array([0., .5], 'float32')
+  return jnp.array([0., .5])
 
 # A solver of a closure, and the same with arguments threaded by hand.
 WAYS = {
@@ -137,7 +138,7 @@ class MultiDeviceTest(jtu.JaxTestCase):
     self.mesh = jax.sharding.Mesh(np.array(jax.devices()), ("x",))
 
   def arrays(self, spec, mesh=None):
-    k = np.linspace(1., 3., 16, dtype="float32")
+    k = np.linspace(1., 3., 16, dtype=dtypes.canonicalize_dtype(float))
     i = np.arange(16, dtype="int32") % 3
     sharding = NamedSharding(mesh or self.mesh, spec)
     return [jax.make_array_from_callback(x.shape, sharding, x.__getitem__)
@@ -204,7 +205,7 @@ class MultiDeviceTest(jtu.JaxTestCase):
                          axis_types=(jax.sharding.AxisType.Explicit,))
     with jax.set_mesh(mesh):
       args = [jax.device_put(x, P("x")) for x in (
-          np.linspace(1., 3., 16, dtype="float32"),
+          np.linspace(1., 3., 16, dtype=dtypes.canonicalize_dtype(float)),
           np.arange(16, dtype="int32") % 3)]
       results = []
       for solve in WAYS[way]:
