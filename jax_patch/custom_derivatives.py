@@ -165,7 +165,7 @@ def _closure_convert(cls, fun, args, kwargs):
     flat_fun, out_tree = flatten_fun(lu.wrap_init(fun, debug_info=debug),
                                      in_tree)
     jaxpr, _, consts = pe.trace_to_jaxpr_dynamic(flat_fun, in_avals)
-    jaxpr = pe.convert_constvars_jaxpr(jaxpr)
+    jaxpr = pe.convert_constvars_jaxpr(jaxpr) if consts else jaxpr
     # The trace refers to NumPy arrays of the caller, which can change.
     consts = [np.array(c) if isinstance(c, _NUMPY_ARRAYS) else c
               for c in consts]
@@ -196,13 +196,13 @@ class _ConvertedFunction:
   def __init__(self, jaxpr: core.Jaxpr, consts: Sequence[Any],
                in_tree: PyTreeDef, out_tree: PyTreeDef):
     self._jaxpr = jaxpr
-    self._hoisted = map(self.is_hoisted, consts)
-    self._kept = [c for c in consts if not self.is_hoisted(c)]
+    # None stands for a hoisted value.
+    self._consts = [None if self.is_hoisted(c) else c for c in consts]
     self._in_tree = in_tree
     self._out_tree = out_tree
     self.__name__ = self.__qualname__ = jaxpr.debug_info.func_name
     # Made now, because a NumPy array that it depends on can change.
-    self._key = closure_key(jaxpr, self._kept, self._hoisted, in_tree, out_tree,
+    self._key = closure_key(jaxpr, self._consts, in_tree, out_tree,
                             self.__name__)
 
   def __hash__(self):
@@ -218,13 +218,13 @@ class _ConvertedFunction:
     return self
 
   def __call__(self, *args, **kwargs):
-    num_args = max(len(args) - sum(self._hoisted), 0)
+    num_args = max(len(args) - sum(c is None for c in self._consts), 0)
     return self.eval(*split_list(args, [num_args]), kwargs)
 
   def eval(self, args, hoisted, kwargs, warn=True):
     const_avals, in_avals = split_list(
-        self._jaxpr.in_avals, [len(self._hoisted)])
-    hoisted_avals = [a for a, h in zip(const_avals, self._hoisted) if h]
+        self._jaxpr.in_avals, [len(self._consts)])
+    hoisted_avals = [a for a, c in zip(const_avals, self._consts) if c is None]
     in_flat, in_tree = tree_flatten((tuple(args), kwargs))
     if in_tree != self._in_tree or len(hoisted) != len(hoisted_avals):
       raise TypeError(
@@ -243,8 +243,8 @@ class _ConvertedFunction:
           "was traced for the example arguments, which can be wrong at other "
           "types, and will become an error. Convert the function for the types "
           "that it is called with.", FutureWarning, stacklevel=3)
-    hoisted, kept = iter(hoisted), iter(self._kept)
-    consts = [next(hoisted if h else kept) for h in self._hoisted]
+    hoisted = iter(hoisted)
+    consts = [next(hoisted) if c is None else c for c in self._consts]
     out_flat = core.eval_jaxpr(self._jaxpr, (), *consts, *in_flat)
     return tree_unflatten(self._out_tree, out_flat)
 

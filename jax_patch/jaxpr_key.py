@@ -36,7 +36,8 @@ def closure_key(jaxpr, consts, *rest) -> "Key":
   # constants enter by value, so nothing else may refer to them. Arrays of JAX
   # enter by identity, because reading them would wait for a device.
   builder = _KeyBuilder()
-  parts = [*map(builder.param, (jaxpr, *rest)), *map(builder.const, consts)]
+  parts = (*builder.jaxpr(jaxpr), *map(builder.value, rest),
+           *map(builder.const, consts))
   return _intern(closure_key, *parts, held=builder.held)
 
 class Key:
@@ -135,7 +136,7 @@ class _KeyBuilder:
   def once(self, x, make):
     if id(x) not in self.keys:
       self.keys[id(x)] = x, None
-      self.keys[id(x)] = x, make(x)
+      self.keys[id(x)] = x, _intern(*make(x))
     if (key := self.keys[id(x)][1]) is None:
       raise TypeError  # It refers to itself, or has no key.
     return key
@@ -165,14 +166,14 @@ class _KeyBuilder:
         number[v] = len(number)
         parts.append(v.aval)
     add_atoms(jaxpr.outvars)
-    return _intern(*parts)
+    return parts
 
   def function(self, f):
     cells = [c.cell_contents for c in f.__closure__ or ()]
     if f.__code__ is _MEMOIZED:  # What it remembers does not matter.
-      return self.value(cells[f.__code__.co_freevars.index("fn")])
-    return _intern(*map(self.value, (
-        f.__code__, f.__defaults__, f.__kwdefaults__, cells)))
+      return self.value(cells[f.__code__.co_freevars.index("fn")]),
+    return map(self.value, (
+        f.__code__, f.__defaults__, f.__kwdefaults__, cells))
 
 def _bits(x) -> Hashable:
   array = np.asarray(x)

@@ -267,7 +267,7 @@ def make_key(impl, n):
     return convert_fresh(impl, n)
   from jax_patch.jaxpr_key import closure_key
   converted = _convert(n)
-  parts = converted._jaxpr, converted._kept
+  parts = converted._jaxpr, converted._consts
   known = closure_key(*parts)
   return _timed(lambda: (known,), lambda _: closure_key(*parts))
 
