@@ -219,7 +219,8 @@ def describe():
     tree = jax.custom_derivatives.closure_to_pytree(f, x)
     converted, _ = jax.closure_convert(f, x)
     texts += [
-        str(jax.tree.structure(tree)), str(jax.make_jaxpr(lambda f: f(x))(tree)),
+        str(jax.tree.structure(tree)),
+        str(jax.make_jaxpr(lambda f: f(x))(tree)),
         call_tree.lower(tree, x).as_text(),
         str(jax.make_jaxpr(converted)(x)),
         call_static.lower(converted, x).as_text()]
