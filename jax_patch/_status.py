@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""What is patched, in which JAX, and what still holds something else."""
+"""What is patched, in which JAX, and which names are stale."""
 
 import dataclasses
 import sys
@@ -78,7 +78,7 @@ class Status:
 
 
 def status() -> Status:
-  """Says what is patched, in which JAX, and who still holds something else.
+  """Says what is patched, in which JAX, and which names are stale.
 
   Imports the modules that the patch concerns, and changes nothing in them. A
   JAX that cannot be patched is no error here: the result says why.
