@@ -36,8 +36,7 @@ def closure_key(jaxpr, consts, *rest) -> "Key":
   # constants enter by value, so nothing else may refer to them. Arrays of JAX
   # enter by identity, because reading them would wait for a device.
   builder = _KeyBuilder()
-  parts = (*builder.jaxpr(jaxpr), *map(builder.value, rest),
-           *map(builder.const, consts))
+  parts = *builder.jaxpr(jaxpr), *map(builder.const, (*rest, *consts))
   return _intern(closure_key, *parts, held=builder.held)
 
 class Key:
