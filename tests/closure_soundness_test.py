@@ -37,7 +37,6 @@ import numpy as np
 import jax
 import apply_patch  # noqa: F401
 import jax.numpy as jnp
-from jax import dtypes
 from jax import lax
 from jax._src import test_util as jtu
 from jax.experimental.ode import odeint
@@ -154,7 +153,7 @@ class ValuesTest(SoundnessTestCase):
                          nested=["none", "jit", "scan"])
   def test_array_changed_in_place(self, call, size, nested):
     # Of another dtype, JAX itself remembers what it made of the array.
-    array = np.ones(size, dtypes.canonicalize_dtype(float))
+    array = np.ones(size, jnp.result_type(float))
     wrap = dict(
         none=lambda f: f, jit=lambda f: jax.jit(f),
         scan=lambda f: lambda x: lax.scan(

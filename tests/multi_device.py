@@ -29,7 +29,6 @@ import numpy as np
 import jax
 import apply_patch  # noqa: F401
 import jax.numpy as jnp
-from jax import dtypes
 from jax import lax
 from jax._src import config
 from jax._src import test_util as jtu
@@ -108,6 +107,10 @@ def _odeint_by_hand(k, i):
 def _times():
   return jnp.array([0., .5])
 
+def _values():
+  k = np.linspace(1., 3., 16, dtype=jnp.result_type(float))
+  return k, np.arange(16, dtype="int32") % 3
+
 # A solver of a closure, and the same with arguments threaded by hand.
 WAYS = {
     "custom_vjp": (_by_closure_convert(_root_vjp), _by_hand(_root_vjp)),
@@ -138,11 +141,9 @@ class MultiDeviceTest(jtu.JaxTestCase):
     self.mesh = jax.sharding.Mesh(np.array(jax.devices()), ("x",))
 
   def arrays(self, spec, mesh=None):
-    k = np.linspace(1., 3., 16, dtype=dtypes.canonicalize_dtype(float))
-    i = np.arange(16, dtype="int32") % 3
     sharding = NamedSharding(mesh or self.mesh, spec)
     return [jax.make_array_from_callback(x.shape, sharding, x.__getitem__)
-            for x in (k, i)]
+            for x in _values()]
 
   def check(self, actual, expected):
     # The solution of the equation is known: a reference for all.
@@ -204,9 +205,7 @@ class MultiDeviceTest(jtu.JaxTestCase):
     mesh = jax.make_mesh((8,), ("x",),
                          axis_types=(jax.sharding.AxisType.Explicit,))
     with jax.set_mesh(mesh):
-      args = [jax.device_put(x, P("x")) for x in (
-          np.linspace(1., 3., 16, dtype=dtypes.canonicalize_dtype(float)),
-          np.arange(16, dtype="int32") % 3)]
+      args = [jax.device_put(x, P("x")) for x in _values()]
       results = []
       for solve in WAYS[way]:
         def f(k, i, solve=solve):
