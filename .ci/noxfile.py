@@ -15,7 +15,7 @@
 """Every JAX that the patch is for, each in an environment of its own.
 
   nox -f .ci/noxfile.py                      # all of them
-  nox -f .ci/noxfile.py -s "versions(jax='0.8.3')" -- full
+  nox -f .ci/noxfile.py -s "versions(jax='0.11.2')" -- full
   nox -f .ci/noxfile.py -s premerge -- UPSTREAM_TREE
   nox -f .ci/noxfile.py -l
 
@@ -43,8 +43,7 @@ nox.options.error_on_missing_interpreters = True
 nox.options.stop_on_first_error = False
 
 # The last release of each minor version, on a Python that it supports.
-VERSIONS = {"0.8.3": "3.11", "0.9.2": "3.11", "0.10.2": "3.11",
-            "0.11.2": "3.13", "0.12.0.1": "3.13"}
+VERSIONS = {"0.10.2": "3.11", "0.11.2": "3.13", "0.12.0.1": "3.13"}
 LONG_SUITES = ("closure_composition_test.py", "closure_random_test.py")
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent

@@ -39,12 +39,14 @@ import warnings
 # JAX is imported by the functions and not here, so that a program may import
 # this package before it sets the environment variables that JAX reads.
 
-TESTED_JAX = ">=0.8.3,<0.13"
+TESTED_JAX = ">=0.10.2,<0.13"
 
 _UPSTREAM = {
     "jax_patch.custom_derivatives": "jax._src.custom_derivatives",
     "jax_patch.experimental.ode": "jax.experimental.ode",
 }
+# A file that the diff adds.
+_NEW = {"jax_patch.jaxpr_key": "jax._src.jaxpr_key"}
 # Has no definitions: it lists the names that appear on `jax` itself.
 _API = "jax_patch.api"
 
@@ -255,9 +257,23 @@ def _import_mirror(mirror: str, upstream: types.ModuleType) -> types.ModuleType:
   return module
 
 
+def _take_home(mirror: types.ModuleType, home: str) -> None:
+  # Keys of jaxprs look through what JAX makes: instances of its classes, and
+  # functions that its functions define. A mirror makes the same.
+  for value in vars(mirror).values():
+    if isinstance(value, type) and value.__module__ == mirror.__name__:
+      value.__module__ = home
+  mirror.__name__ = home
+
+
 def _plan() -> tuple[_Binding, ...]:
   # Returns all that there is to rebind, or raises a RuntimeError.
-  bindings = []
+  older_jax = _import("jax_patch._older_jax")
+  older_jax.add_modules()
+  older_jax.import_key()
+  bindings = [
+      _Binding(f"{home}.{name}", f"{home}.{name}", owner, name, ABSENT, value)
+      for home, owner, name, value in older_jax.missing()]
   on_jax = vars(_import(_API))
   for mirror, upstream in _UPSTREAM.items():
     home = _import(upstream)
@@ -284,6 +300,8 @@ def _plan() -> tuple[_Binding, ...]:
         bindings.append(
             _Binding(definition, f"{h}.{name}", owner, name, old, new))
     bindings += _rules.get(mirror, [])
+  for mirror, home in {**_UPSTREAM, **_NEW}.items():
+    _take_home(sys.modules[mirror], home)
   return tuple(bindings)
 
 

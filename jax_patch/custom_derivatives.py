@@ -12,26 +12,28 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+import functools
 import types
 from typing import Any
 import warnings
 
 import numpy as np
 
+from jax._src import config
 from jax._src import core
-from jax._src import linear_util as lu
-from jax._src import literals
+from jax._src import flattree as ft
 from jax._src import traceback_util
-from jax._src.api_util import debug_info, flatten_fun
+from jax._src.api_util import debug_info
+from jax._src.basearray import Array
 from jax._src.interpreters import partial_eval as pe
-from jax._src.state.types import AbstractRef
+from jax._src.lib import _jax
 from jax._src.tree_util import (
-    keystr, Partial, PyTreeDef, tree_flatten, tree_flatten_with_path,
-    tree_leaves, tree_unflatten)
+    keystr, Partial, tree_flatten, tree_leaves_with_path, tree_unflatten)
 from jax._src.util import (
-    safe_map, safe_zip, split_list, weakref_lru_cache)
-from jax_patch.jaxpr_key import closure_key
+    merge_lists, partition_list, safe_map, safe_zip, split_list, unzip2,
+    weakref_lru_cache)
+from jax_patch.jaxpr_key import FrozenArray, jaxpr_key, same_bits
 
 
 traceback_util.register_exclusion(__file__)
@@ -119,7 +121,7 @@ def closure_convert(fun: Callable, *example_args, **example_kwargs
       the converted function is called with arguments of another structure, or
       with hoisted values of another number or type.
   """
-  return _closure_convert(_ConvertedFunction, fun, example_args, example_kwargs)
+  return _closure_convert(fun, example_args, example_kwargs)
 
 def closure_to_pytree(fun: Callable, *example_args, **example_kwargs
                       ) -> Partial:
@@ -150,124 +152,137 @@ def closure_to_pytree(fun: Callable, *example_args, **example_kwargs
 
   See https://github.com/jax-ml/jax/pull/5244.
   """
-  code, values = _closure_convert(_FunctionOfValues, fun, example_args,
-                                  example_kwargs)
-  return Partial(code, values)
+  return Partial(*_closure_convert(
+      fun, example_args, example_kwargs, to_pytree=True))
 
-_NUMPY_ARRAYS = np.ndarray, literals.TypedNdArray
-
-def _closure_convert(cls, fun, args, kwargs):
+def _closure_convert(fun, args, kwargs, to_pytree=False, warn=True):
   in_flat, in_tree = tree_flatten((args, kwargs))
   in_avals = tuple(map(core.typeof, in_flat))
-  known = _conversions(fun, cls, in_tree, in_avals)
-  if not known:
-    debug = debug_info("closure_convert", fun, args, kwargs)
-    flat_fun, out_tree = flatten_fun(lu.wrap_init(fun, debug_info=debug),
-                                     in_tree)
-    jaxpr, _, consts = pe.trace_to_jaxpr_dynamic(flat_fun, in_avals)
-    jaxpr = pe.convert_constvars_jaxpr(jaxpr) if consts else jaxpr
-    # The trace refers to NumPy arrays of the caller, which can change.
-    consts = [np.array(c) if isinstance(c, _NUMPY_ARRAYS) else c
-              for c in consts]
-    converted = cls(jaxpr, consts, in_tree, out_tree())
-    hoisted = [c for c in consts if cls.is_hoisted(c)]
-    if any(isinstance(c, core.Tracer) for c in consts):
-      known = []
-    known.append((converted, hoisted))
-  converted, hoisted = known[0]
+  debug = debug_info("closure_convert", fun, args, kwargs)
+  rest = in_tree, in_avals, debug, to_pytree, warn
+  called = fun
+  while type(called) is functools.partial:
+    called = called.func
+  # Other callables can have state, and a method is a new object at each access.
+  if config.check_tracer_leaks.value or type(called) not in (
+      types.FunctionType, _jax.PjitFunction):
+    return _closure_convert_for_avals(fun, *rest)[:2]
+  converted, hoisted, arrays = _closure_convert_cached(fun, *rest)
+  if changed := any(map(_has_changed, arrays)):
+    converted, hoisted, _ = _closure_convert_for_avals(fun, *rest)
+  if changed or any(isinstance(x, core.Tracer) for x in hoisted):
+    _closure_convert_cached.evict_weakref(fun)
   return converted, list(hoisted)
 
-def _conversions(fun, *key):
-  # Other callables could compare equal and yet capture other values.
-  is_function = type(fun) is types.FunctionType
-  return _conversions_of(fun, *key) if is_function else []
+def _has_changed(array_and_copy):
+  array, copy = array_and_copy
+  return not same_bits(array, copy.value)
+
+def _closure_convert_for_avals(fun, in_tree, in_avals, debug, to_pytree, warn):
+  # Only constants that are inputs of the jaxpr can be hoisted.
+  with config.use_simplified_jaxpr_constants(False):
+    jaxpr, out_avals = pe.trace_to_jaxpr_nocache(
+        fun, ft.treedef_args_to_ft(in_tree, in_avals), debug)
+  jaxpr, consts = _separate_consts(jaxpr)
+  is_hoisted = [isinstance(c, core.Tracer) or to_pytree and not (
+      isinstance(c, core.Ref) or isinstance(c, np.ndarray) and not c.ndim)
+                for c in consts]
+  # The owner of a NumPy array can change it.
+  frozen = [FrozenArray(c) if isinstance(c, np.ndarray) else c for c in consts]
+  inner, hoisted = partition_list(is_hoisted, frozen)
+  key = jaxpr_key(jaxpr, is_hoisted, inner, in_tree, out_avals.tree,
+                  debug.func_name, to_pytree, warn)
+  converted = key.intern(lambda: _converted_function(
+      key, jaxpr, is_hoisted, _thawed(inner), in_tree, out_avals.tree, to_pytree,
+      warn))
+  arrays = [cf for cf in zip(consts, frozen) if isinstance(cf[1], FrozenArray)]
+  return converted, _thawed(hoisted), [*arrays, *key.arrays]
+
+def _thawed(consts):
+  return [c.value if isinstance(c, FrozenArray) else c for c in consts]
 
 @weakref_lru_cache
-def _conversions_of(fun, cls, in_tree, in_avals):
-  # Holds what a function was converted to, if it captured no tracer.
-  return []
+def _closure_convert_cached(fun, *args):
+  return _closure_convert_for_avals(fun, *args)
 
-class _ConvertedFunction:
-  # Refers neither to what was converted nor to the hoisted values.
-  @staticmethod
-  def is_hoisted(const):
-    return isinstance(const, core.Tracer)
+def _separate_consts(jaxpr):
+  # Arrays without dimensions can be literals.
+  found = {}
+  def to_var(x):
+    if isinstance(x, core.Literal) and isinstance(x.val, (Array, np.ndarray)):
+      x, _ = found.setdefault(id(x.val), (core.Var(x.aval), x.val))
+    return x
 
-  def __init__(self, jaxpr: core.Jaxpr, consts: Sequence[Any],
-               in_tree: PyTreeDef, out_tree: PyTreeDef):
-    self._jaxpr = jaxpr
-    # None stands for a hoisted value.
-    self._consts = [None if self.is_hoisted(c) else c for c in consts]
-    self._in_tree = in_tree
-    self._out_tree = out_tree
-    self.__name__ = self.__qualname__ = jaxpr.debug_info.func_name
-    # Made now, because a NumPy array that it depends on can change.
-    self._key = closure_key(jaxpr, self._consts, in_tree, out_tree,
-                            self.__name__)
+  invars = [map(to_var, e.invars) for e in jaxpr.eqns]
+  outvars = map(to_var, jaxpr.outvars)
+  new_vars, new_consts = unzip2(found.values())
+  consts = [*jaxpr.consts, *new_consts]
+  if found:
+    jaxpr = jaxpr.replace(
+        constvars=[*jaxpr.constvars, *new_vars], outvars=outvars,
+        eqns=[e.replace(invars=vs) for e, vs in zip(jaxpr.eqns, invars)])
+  return pe.convert_constvars_jaxpr(jaxpr), consts
 
-  def __hash__(self):
-    return hash(self._key)
+def _converted_function(key, jaxpr, is_hoisted, inner, in_tree, out_tree,
+                        to_pytree, warn):
+  # The result must not refer to the original function or to hoisted values.
+  num_hoisted = sum(is_hoisted)
 
-  def __eq__(self, other):
-    return type(self) is type(other) and self._key is other._key
-
-  def __repr__(self):
-    return f"closure_convert({self._jaxpr.debug_info.func_src_info})"
-
-  def __deepcopy__(self, memo):
-    return self
-
-  def __call__(self, *args, **kwargs):
-    num_args = max(len(args) - sum(c is None for c in self._consts), 0)
-    return self.eval(*split_list(args, [num_args]), kwargs)
-
-  def eval(self, args, hoisted, kwargs, warn=True):
-    const_avals, in_avals = split_list(
-        self._jaxpr.in_avals, [len(self._consts)])
-    hoisted_avals = [a for a, c in zip(const_avals, self._consts) if c is None]
-    in_flat, in_tree = tree_flatten((tuple(args), kwargs))
-    if in_tree != self._in_tree or len(hoisted) != len(hoisted_avals):
+  def converted_fun(*args, **kwargs):
+    if any(map(_has_changed, key.arrays)):
+      key.function = lambda: None  # The next conversion makes another one.
+    if to_pytree:
+      hoisted, *args = args
+    else:
+      args, hoisted = split_list(args, [max(len(args) - num_hoisted, 0)])
+    in_flat, in_tree2 = tree_flatten((tuple(args), kwargs))
+    if in_tree2 != in_tree or len(hoisted) != num_hoisted:
+      num_args = len(in_tree.children()[0].children())
+      takes, got = f"{num_args} argument(s)", len(args)
+      if not to_pytree:
+        takes += f" and {num_hoisted} hoisted value(s)"
+        got += len(hoisted)
       raise TypeError(
           "The inputs to the closure produced by closure_convert must have the "
-          f"structure {self._in_tree} of the example arguments, followed by "
-          f"{len(hoisted_avals)} hoisted value(s), but got {in_tree} followed "
-          f"by {len(hoisted)}.")
-    if other := _other_types(("aux_args",), (hoisted,), hoisted_avals):
-      raise TypeError("The inputs to the closure produced by closure_convert "
-                      f"must have the types of what was hoisted, but {other}.")
-    if warn and (
-        other := _other_types(("args", "kwargs"), (args, kwargs), in_avals)):
-      # See https://github.com/jax-ml/jax/issues/6867
-      warnings.warn(
-          f"In a call of {self!r}, {other}. This evaluates the program that "
-          "was traced for the example arguments, which can be wrong at other "
-          "types, and will become an error. Convert the function for the types "
-          "that it is called with.", FutureWarning, stacklevel=3)
-    hoisted = iter(hoisted)
-    consts = [next(hoisted) if c is None else c for c in self._consts]
-    out_flat = core.eval_jaxpr(self._jaxpr, (), *consts, *in_flat)
-    return tree_unflatten(self._out_tree, out_flat)
+          f"same Pytree structure as the example arguments. Expected {in_tree}, "
+          f"but got {in_tree2}. {name} takes {takes}, but got {got} in all.")
+    values = [*merge_lists(is_hoisted, inner, hoisted), *in_flat]
+    if warn:
+      _warn_of_other_types(jaxpr, is_hoisted, values, (tuple(args), kwargs))
+    return tree_unflatten(out_tree, core.eval_jaxpr(jaxpr, (), *values))
 
-def _other_types(names, trees, avals):
-  # Says which of the leaves are not of the shapes and dtypes in `avals`.
-  types_ = map(core.typeof, tree_leaves(trees))
-  is_other = lambda t, a: (
-      t is not a and (t.shape, t.dtype) != (a.shape, a.dtype))
-  if not any(map(is_other, types_, avals)):
-    return ""
-  paths, _ = tree_flatten_with_path(trees)
-  return " and ".join(
-      f"{names[path[0].idx]}{keystr(path[1:])} is of type {t.str_short()} "
-      f"instead of {a.str_short()}"
-      for (path, _), t, a in zip(paths, types_, avals) if is_other(t, a))
+  name = jaxpr.debug_info.func_name
+  converted_fun.__name__ = converted_fun.__qualname__ = name
+  return converted_fun
 
-class _FunctionOfValues(_ConvertedFunction):
-  # What `closure_to_pytree` makes a `Partial` over the list of all captured
-  # values. No rule can have a mutable array as a residual, so it stays inside.
-  @staticmethod
-  def is_hoisted(const):
-    is_ref = isinstance(core.typeof(const), AbstractRef)
-    return not is_ref or isinstance(const, core.Tracer)
+def _warn_of_other_types(jaxpr, is_hoisted, values, args_kwargs):
+  # See https://github.com/jax-ml/jax/issues/6867
+  changed = [i for i, (x, v) in enumerate(zip(values, jaxpr.invars))
+             if _has_other_type(x, v.aval)]
+  if not changed:
+    return
+  read = [*[v for e in jaxpr.eqns for v in e.invars], *jaxpr.outvars]
+  read = {v for v in read if isinstance(v, core.Var)}
+  def describe(i):
+    name, num_consts = f"hoisted value {sum(is_hoisted[:i])}", len(is_hoisted)
+    if i >= num_consts:
+      path, _ = tree_leaves_with_path(args_kwargs)[i - num_consts]
+      name = ("args", "kwargs")[path[0].idx] + keystr(path[1:])
+    return (f"{name} is of type {core.typeof(values[i]).str_short()} instead of "
+            f"{jaxpr.invars[i].aval.str_short()}")
+  if other := [describe(i) for i in changed if jaxpr.invars[i] in read]:
+    warnings.warn(
+        f"In a call of {jaxpr.debug_info.func_src_info}, {' and '.join(other)}. "
+        "This evaluates the program that was traced for the example arguments, "
+        "which can be wrong at other types, and will become an error. Convert "
+        "the function for the types that it is called with.", FutureWarning,
+        stacklevel=3)
 
-  def __call__(self, values, *args, **kwargs):
-    return self.eval(args, values, kwargs)
+def _has_other_type(x, aval):
+  try:
+    t = core.typeof(x)
+  except TypeError:
+    return False  # It is an error if the program reads it.
+  if isinstance(t, core.ShapedArray) and isinstance(aval, core.ShapedArray):
+    return (t.shape, t.dtype) != (aval.shape, aval.dtype)
+  return t != aval

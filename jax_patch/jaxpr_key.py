@@ -14,169 +14,191 @@
 
 """Keys of jaxprs, which are equal only if the programs compute the same."""
 
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 import functools
-import hashlib
+import threading
 import types
+from typing import Any
 import weakref
 
 import numpy as np
 
 from jax._src import core
-from jax._src import linear_util as lu
 from jax._src import literals
 from jax._src import util
 from jax._src.basearray import Array
 from jax._src.interpreters import partial_eval as pe
-from jax._src.tree_util import PyTreeDef
+from jax._src.state.types import AbstractRef
+from jax._src.tree_util import Partial, PyTreeDef
 
 
-def closure_key(jaxpr, consts, *rest) -> "Key":
-  # Names of variables and source locations do not enter. NumPy arrays among the
-  # constants enter by value, so nothing else may refer to them. Arrays of JAX
-  # enter by identity, because reading them would wait for a device.
+class JaxprKey:
+  # Equal keys are one object. It holds the objects whose ids are in it.
+  held: list[Any]
+  arrays: list[tuple[np.ndarray, "FrozenArray"]]
+  function = staticmethod(lambda: None)  # or a weak reference
+
+  def intern(self, make: Callable[[], Callable]) -> Callable:
+    # There is one function for a key, so that caches know it by its identity.
+    with _lock:
+      if (fun := self.function()) is None:
+        fun = make()
+        self.function = weakref.ref(fun)
+      return fun
+
+_lock = threading.Lock()
+
+@util.weak_value_interner
+def _intern(*parts: Hashable) -> JaxprKey:
+  return JaxprKey()
+
+def jaxpr_key(jaxpr: core.Jaxpr, *rest) -> JaxprKey:
+  # Names of variables and source locations do not enter. Arrays of JAX enter by
+  # identity, because reading them would wait for a device.
   builder = _KeyBuilder()
-  parts = *builder.jaxpr(jaxpr), *map(builder.const, (*rest, *consts))
-  return _intern(closure_key, *parts, held=builder.held)
+  key = _intern(*builder.jaxpr(jaxpr), *map(builder.part, rest))
+  key.held, key.arrays = builder.held, builder.arrays
+  return key
 
-class Key:
-  # Equal keys are one object. `held` has the objects whose ids are in `parts`.
-  __slots__ = ["parts", "held", "hash", "__weakref__"]
-
-  def __init__(self, parts, held):
-    self.parts, self.held, self.hash = parts, held, hash(parts)
+class FrozenArray:
+  # A copy of a NumPy array that compares bit by bit, and hashes a sample.
+  def __init__(self, x: np.ndarray):
+    self.value = x.copy()
+    self.value.setflags(write=False)
 
   def __hash__(self):
-    return self.hash
+    words = _words(self.value)
+    return hash((self.value.dtype, words[::len(words) // 64 + 1].tobytes()))
 
   def __eq__(self, other):
-    try:
-      return isinstance(other, Key) and self.parts == other.parts
-    except ValueError:  # What treedefs hold may compare to more than a bool.
-      return False
+    return isinstance(other, FrozenArray) and same_bits(self.value, other.value)
 
-# Keeps nothing alive: a program that refers to its own key can be collected.
-_keys: weakref.WeakKeyDictionary[Key, weakref.ref] = weakref.WeakKeyDictionary()
+def same_bits(x: np.ndarray, y: np.ndarray) -> bool:
+  type_of = lambda x: (type(x), x.dtype, x.shape)
+  return type_of(x) == type_of(y) and np.array_equal(_words(x), _words(y))
 
-def _intern(*parts: Hashable, held=()) -> Key:
-  key = Key(parts, held)
-  # `setdefault` is atomic. What the value refers to may be gone by now.
-  return _keys.setdefault(key, weakref.ref(key))() or _intern(*parts, held=held)
+def _words(x):
+  x = np.ascontiguousarray(x).reshape(-1).view(np.uint8)
+  return x if x.size % 8 else x.view(np.uint64)
 
-_BY_VALUE = {int, bool, str, bytes, type(None), type(Ellipsis)}
-_BY_BITS = (float, complex, np.generic, literals.TypedInt)
-_NUMPY_ARRAYS = (np.ndarray, literals.TypedNdArray)
-_BY_IDENTITY = Array, type, types.CodeType, np.dtype
-_BY_TYPE = (lu.Store, lu.EqualStore, pe.DynamicJaxprTrace, core.DebugInfo)
-_PARTS = {
-    dict: lambda x: [*x, *x.values()],
-    types.MethodType: lambda f: (f.__func__, f.__self__),
-    functools.partial: lambda f: (f.func, f.args, f.keywords),
-    **dict.fromkeys((util.Hashable, util.Unhashable), lambda x: x.val),
-    lu.WrappedFun: lambda f: (f.f, f.transforms, f.params, f.in_type),
-}
+_PLAIN = int, bool, str, bytes, type(None), type(Ellipsis)
+_SCALARS = float, complex, *literals.typed_scalar_types
+# The attributes that determine what JAX makes anew in each trace, by its class.
+_ATTRIBUTES = {
+    "AbstractRef": "inner_aval memory_space kind", "ClosedRule": "rule",
+    "DebugInfo": "", "DynamicJaxprTrace": "", "EqualStore": "", "Store": "",
+    "FrozenDict": "_d", "HiPrim": "in_avals_flat in_tree params",
+    "Traced": "jaxpr in_tree out_tree _consts",
+    "VJPHiPrimitive": "in_avals_flat in_tree params",
+    "WrappedFun": "f transforms params in_type"}
 _MEMOIZED = pe._memoize(lambda: None).__code__
+
+def _is_of_jax(module) -> bool:
+  return str(module).partition(".")[0] in ("jax", "jaxlib")
 
 class _KeyBuilder:
 
   def __init__(self):
     self.held = []
-    self.keys = {}  # of jaxprs and functions, by id, beside what has the id
+    self.arrays = []  # of NumPy, in nested programs, each with its copy
+    self.keys = {}  # by id of a jaxpr or function, with what has the id
 
   def identity(self, x) -> Hashable:
     self.held.append(x)
     return "id", id(x)
 
-  def const(self, x) -> Hashable:
-    return _bits(x) if isinstance(x, _NUMPY_ARRAYS) else self.param(x)
-
-  def param(self, x) -> Hashable:
-    # A rule that a user wrote may depend on anything. JAX makes the parameter
-    # that has it anew whenever it traces the function with that rule.
-    try:
-      return self.value(x)
-    except TypeError:  # What it holds is unknown or unhashable.
-      return self.identity(x)
+  def part(self, x) -> Hashable:
+    # What JAX holds. It does not change the containers that it made.
+    t = type(x)
+    if t in (tuple, list, set, dict):
+      return t, *map(self.part, x.items() if t is dict else x)
+    if t is PyTreeDef:
+      return x.num_leaves, self.part(x.node_data()), self.part(x.children())
+    if isinstance(x, core.Tracer):  # Its type is all that is used later.
+      return x.aval
+    if isinstance(x, np.ndarray):
+      self.arrays.append((x, FrozenArray(x)))
+      return self.identity(x), self.arrays[-1][1]
+    return self.value(x)
 
   def value(self, x) -> Hashable:
+    # What a user may hold. Only what cannot change is known by its value.
     t = type(x)
-    if t in _BY_VALUE:
+    if t in _PLAIN:
       return t, x
-    if isinstance(x, _BY_BITS):
-      return _bits(x)
-    if isinstance(x, _NUMPY_ARRAYS):  # Can change before the compilation.
-      return self.identity(x), _bits(x)
-    if t in _PARTS:
-      return t, self.value(_PARTS[t](x))
-    if t in (tuple, list, set, frozenset) or isinstance(x, tuple) and (
-        hasattr(t, "_fields") and not getattr(x, "__dict__", None)):
-      return t, *map(self.value, x)
-    if isinstance(x, PyTreeDef):
-      return x, str(x)  # As equality takes 1 for True.
-    if isinstance(x, _BY_IDENTITY) or t is object:
+    if t in _SCALARS or (
+        isinstance(x, np.generic) and t is x.dtype.type and t is not np.void):
+      return t, getattr(x, "dtype", None), np.asarray(x).tobytes()
+    if t in (functools.partial, Partial):
+      return t, *map(self.value, (x.func, x.args, *x.keywords.items()))
+    if t in (types.MethodType, types.BuiltinMethodType):
+      return self.value((getattr(x, "__func__", x.__qualname__), x.__self__))
+    if t in (util.Hashable, util.Unhashable):
+      return self.value(x.val)
+    if t is frozenset or (
+        issubclass(t, tuple) and getattr(x, "__dict__", None) is None):
+      items = x if t is frozenset else tuple.__iter__(x)
+      return self.identity(t), *map(self.value, items)
+    is_function = t is types.FunctionType
+    home = x.__globals__.get("__name__") if is_function else t.__module__
+    for base in t.__mro__:
+      if base.__name__ in _ATTRIBUTES and _is_of_jax(base.__module__):
+        if not _is_of_jax(home):  # It may depend on anything.
+          return self.identity(object())
+        names = _ATTRIBUTES[base.__name__].split()
+        return self.identity(t), *[self.part(getattr(x, n)) for n in names]
+    # An object of JAX that wraps a user's function has the module of that one.
+    if isinstance(x, (Array, type)) or not (_is_of_jax(home) and _is_of_jax(
+        getattr(x, "__module__", home))):
       return self.identity(x)
-    if isinstance(x, _BY_TYPE):
-      return t
-    is_function = isinstance(x, types.FunctionType)
-    module = x.__globals__.get("__name__") if is_function else t.__module__
-    if str(module).partition(".")[0] not in ("jax", "jaxlib"):
-      raise TypeError
-    if is_function:
-      return self.once(x, self.function)
-    if hasattr(x, "eqns"):
-      return self.once(x, self.jaxpr)
-    is_hijax = hasattr(x, "in_avals") and hasattr(x, "params")
-    names = getattr(t, "__dataclass_fields__", (
-        is_hijax and ("in_avals", "params")))
-    if names:
-      return t, *[self.value(getattr(x, n)) for n in names]
+    if is_function or isinstance(x, core.Jaxpr):
+      if id(x) not in self.keys:
+        parts = self.function(x) if is_function else self.jaxpr(x)
+        self.keys[id(x)] = x, _intern(*parts)
+      return self.keys[id(x)][1]
+    if names := getattr(t, "__dataclass_fields__", ()):
+      return self.identity(t), *[self.part(getattr(x, n)) for n in names]
     return self.identity(x) if t.__eq__ is object.__eq__ else (t, x, hash(x))
-
-  def once(self, x, make):
-    if id(x) not in self.keys:
-      self.keys[id(x)] = x, None
-      self.keys[id(x)] = x, _intern(*make(x))
-    if (key := self.keys[id(x)][1]) is None:
-      raise TypeError  # It refers to itself, or has no key.
-    return key
-
-  def jaxpr(self, jaxpr):
-    consts = getattr(jaxpr, "consts", ())  # An open one has none.
-    jaxpr = getattr(jaxpr, "jaxpr", jaxpr)
-    invars = [*jaxpr.constvars, *jaxpr.invars]
-    number = {v: i for i, v in enumerate(invars)}
-    parts = [len(jaxpr.constvars), len(invars), *[v.aval for v in invars],
-             *map(self.param, consts)]
-
-    def add_atoms(atoms):
-      parts.append(len(atoms))
-      for a in atoms:
-        if isinstance(a, core.Literal):
-          parts.extend((a.aval, self.const(a.val)))
-        else:
-          parts.append(number[a])
-
-    for eqn in jaxpr.eqns:
-      add_atoms(eqn.invars)
-      parts += eqn.primitive, eqn.ctx, len(eqn.params)
-      for name, param in eqn.params.items():
-        parts += name, self.param(param)
-      for v in eqn.outvars:
-        number[v] = len(number)
-        parts.append(v.aval)
-    add_atoms(jaxpr.outvars)
-    return parts
 
   def function(self, f):
     cells = [c.cell_contents for c in f.__closure__ or ()]
     if f.__code__ is _MEMOIZED:  # What it remembers does not matter.
-      return self.value(cells[f.__code__.co_freevars.index("fn")]),
-    return map(self.value, (
+      return self.part(cells[f.__code__.co_freevars.index("fn")]),
+    return map(self.part, (
         f.__code__, f.__defaults__, f.__kwdefaults__, cells))
 
-def _bits(x) -> Hashable:
-  array = np.asarray(x)
-  if array.dtype.hasobject:
-    raise TypeError
-  return (type(x), getattr(x, "dtype", None), array.shape,
-          hashlib.sha256(array.tobytes()).digest())
+  def jaxpr(self, jaxpr):
+    number = {}
+
+    def bind(vs):  # The equality of references ignores their kind.
+      for v in vs:
+        number[v] = len(number)
+        is_ref = isinstance(v.aval, AbstractRef)
+        parts.append(self.value(v.aval) if is_ref else v.aval)
+
+    def use(atoms):
+      parts.append(len(atoms))
+      for a in atoms:
+        if isinstance(a, core.Literal):
+          is_array = isinstance(a.val, np.ndarray)
+          parts.extend((
+              a.aval, FrozenArray(a.val) if is_array else self.part(a.val)))
+        else:
+          parts.append(number[a])
+
+    parts = [*map(self.param, jaxpr.consts)]
+    bind(jaxpr.constvars)
+    parts.append(len(jaxpr.constvars))
+    bind(jaxpr.invars)
+    for e in jaxpr.eqns:
+      use(e.invars)
+      parts += e.primitive, e.ctx, *e.params, *map(self.param, e.params.values())
+      bind(e.outvars)
+    use(jaxpr.outvars)
+    return parts
+
+  def param(self, x) -> Hashable:
+    try:
+      return self.part(x)
+    except (RecursionError, TypeError):  # It contains itself or has no hash.
+      return self.identity(x)

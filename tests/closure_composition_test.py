@@ -81,10 +81,6 @@ class ClosureCompositionTest(jtu.JaxTestCase):
     if "shard_map" in stack.__name__:
       if jax.device_count() < stacks.NUM_DEVICES:
         self.skipTest(f"needs {stacks.NUM_DEVICES} devices")
-    if (kind, way) == ("key", "custom_vjp") and (
-        stack.__name__ in ("grad_of_cond", "grad_of_switch") and
-        jax.__version_info__ < (0, 10)):
-      self.skipTest("no key can be a residual of one branch there")
     expected = _expected(kind, stack)
     actual = stack(cases.Problem(kind, cases.WAYS[way]))
     self.assertAllClose(actual, expected, **cases.tolerance(kind))

@@ -136,8 +136,6 @@ class CoverageTest(jtu.JaxTestCase):
   @parameterized.named_parameters(
       (name, name, make) for name, make in CLOSURES.items())
   def test_fresh_closures_are_equal(self, name, make):
-    if name == "pinv" and jtu.jaxlib_version() < (0, 10):
-      self.skipTest("contextlib wraps its rule there, which is not of JAX")
     def values(k):
       return (jnp.asarray([1., 2., 3.], 'float32') * k, jnp.int32(k),
               jax.random.key(k))

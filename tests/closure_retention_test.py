@@ -17,7 +17,6 @@
 
 import functools
 import gc
-import unittest
 import weakref
 
 from absl.testing import absltest, parameterized
@@ -133,7 +132,6 @@ class RetentionTest(jtu.JaxTestCase):
     refs = self.check(use, 20, clear=True)
     self.assertEmpty([r for r in refs if r() is not None])
 
-  @unittest.skipIf(jtu.jaxlib_version() < (0, 9), "JAX 0.8 keeps the rule")
   def test_rule_that_refers_to_the_converted_function(self):
     refs = []
     def make():

@@ -329,10 +329,8 @@ class CustomVJPTest(jtu.JaxTestCase):
       for args, kwargs, msg in [
           ((1., *aux), {}, "structure"),
           (([1.], *aux), {"k": 1.}, "structure"),
-          (([1.],), {}, r"1 hoisted value.* followed by 1"),
-          ((), {}, r"1 hoisted value.* followed by 0"),
-          (([1.], jnp.ones(3)), {}, r"aux_args\[0\] is of type float.*\[3\]"),
-          (([1.], 1), {}, r"aux_args\[0\] is of type int.* instead of float"),
+          (([1.],), {}, r"takes 1 arg.* and 1 hoisted .* but got 1 in all"),
+          ((), {}, r"takes 1 arg.* and 1 hoisted .* but got 0 in all"),
       ]:
         with self.assertRaisesRegex(TypeError, msg):
           converted(*args, **kwargs)
@@ -419,7 +417,6 @@ class CustomVJPTest(jtu.JaxTestCase):
     converted, _ = jax.closure_convert(residual, 1.)
     self.assertEqual(converted.__name__, "residual")
     self.assertEqual(converted.__qualname__, "residual")
-    self.assertRegex(repr(converted), r"closure_convert\(residual at .*:\d+\)")
     self.assertIn("jit_residual", jax.jit(converted).lower(1.).as_text())
 
   def test_closure_convert_leaks_no_tracer(self):
@@ -499,8 +496,10 @@ class CustomVJPTest(jtu.JaxTestCase):
     a = jnp.ones(3)
     f = jax.custom_derivatives.closure_to_pytree(lambda: 2. * a)
     self.assertAllClose(jax.tree.map(lambda x: 3. * x, f)(), 6. * a)
-    with self.assertRaisesRegex(TypeError, r"aux_args\[0\] is of type float"):
-      jax.tree.map(lambda x: x[0], f)()
+    with config.enable_checks(False), self.assertWarnsRegex(
+        FutureWarning, r"hoisted value 0 is of type float.*\[\] instead of"):
+      out = jax.tree.map(lambda x: x[0], f)()
+    self.assertAllClose(out, 2., check_dtypes=False)
 
 
 if __name__ == '__main__':

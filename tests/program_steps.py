@@ -376,6 +376,3 @@ UNSTABLE = frozenset(['probe', 'callback', 'effect', 'metadata', 'jvp_cell',
                       'fwd_cell', 'bwd_cell', 'jvp_function', 'bwd_function',
                       'nondiff_type', 'vmap_rule', 'linear_call', 'custom',
                       'rule', 'nondiff'])
-if jtu.jaxlib_version() < (0, 9):
-  # JAX 0.8 wraps a NumPy array anew whenever it traces a jitted function.
-  UNSTABLE |= {'big_constant'}

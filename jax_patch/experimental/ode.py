@@ -13,16 +13,17 @@
 # limitations under the License.
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 
 import jax
 import jax.numpy as jnp
-from jax import custom_derivatives
 from jax import lax
 from jax._src import core
+from jax._src import custom_derivatives
 from jax.experimental.ode import _odeint
-from jax._src.util import safe_map, safe_zip
+from jax._src.util import merge_lists, partition_list, safe_map, safe_zip
 from jax.flatten_util import ravel_pytree
 from jax.tree_util import (
     Partial, tree_flatten, tree_leaves, tree_map, tree_unflatten)
@@ -43,10 +44,14 @@ def odeint(func, y0, t, *args, rtol=1.4e-8, atol=1.4e-8, mxstep=jnp.inf, hmax=jn
   # As it is an argument, closures of one program are compiled once.
   ts = core.typeof(t)
   time = jax.ShapeDtypeStruct(ts.shape[1:], ts.dtype, weak_type=ts.weak_type)
-  closure = custom_derivatives.closure_to_pytree(func, y0, time, *args)
+  # The solver may compute in types of more precision than those of y0 and t.
+  convert = partial(custom_derivatives._closure_convert, func, (y0, time, *args),
+                    {}, warn=False)
+  closure = Partial(*convert(to_pytree=True))
   if _committed_devices(closure) - _committed_devices((y0, t, args)):
     # Captured arrays must not choose the devices, and constants do not.
-    closure = Partial(*custom_derivatives.closure_convert(func, y0, time, *args))
+    converted, consts = convert()
+    return _odeint_wrapper(converted, rtol, atol, mxstep, hmax, y0, t, *args, *consts)
   return _odeint_wrapper(_call_closure, rtol, atol, mxstep, hmax, y0, t, closure, *args)
 
 def _check_inputs(t, **options):
@@ -81,8 +86,7 @@ def _committed_devices(tree):
           and x.committed}
 
 def _call_closure(y, t, closure, *args):
-  # The solver may compute in types of more precision than those of y0 and t.
-  return closure.func.eval((y, t, *args), closure.args[0], {}, warn=False)
+  return closure(y, t, *args)
 
 @jax.jit(static_argnums=(0, 1, 2, 3, 4))
 @jax.default_matmul_precision("highest")
@@ -98,57 +102,49 @@ def _odeint_wrapper(func: Callable, rtol, atol, mxstep, hmax, y0, ts, *args):
   return jax.vmap(unravel)(out)
 
 def _odeint_fwd(func, rtol, atol, mxstep, hmax, y0, *ts_args):
-  values = [x.value for x in ts_args]
-  ys = _odeint(func, rtol, atol, mxstep, hmax, y0.value, *values)
-  # Said by shapes: all derivatives of a call share the structure of residuals.
-  wrt = [jnp.zeros(int(
-      x.perturbed and jnp.issubdtype(x.value.dtype, jnp.inexact)))
-         for x in ts_args]
-  return ys, (ys, values, wrt)
-
-def _merge(diff, nondiff):
-  return [n if d is None else d for d, n in zip(diff, nondiff)]
+  y0, *values = custom_derivatives.custom_vjp_primal_tree_values((y0, *ts_args))
+  ys = _odeint(func, rtol, atol, mxstep, hmax, y0, *values)
+  # JAX takes the residuals of one derivative of a jitted call for those of
+  # another. So what to differentiate is encoded in shapes, and the structure of
+  # the residuals is the same for all.
+  diff = [jnp.zeros(int(x.perturbed and jnp.issubdtype(v.dtype, jnp.inexact)))
+          for x, v in zip(ts_args, values)]
+  return ys, (ys, values, diff)
 
 @jax.default_matmul_precision("highest")
 def _odeint_rev(func, rtol, atol, mxstep, hmax, res, g):
-  ys, (ts, *args), wrt = res
-  if isinstance(g, custom_derivatives.SymbolicZero):
-    return (None,) * (2 + len(args))
-  # Each has None where the other has a value.
-  split = [(x, None) if w.size else (None, x) for x, w in zip([ts, *args], wrt)]
-  (diff_ts, *diff_args), (_, *nondiff_args) = zip(*split)
+  ys, (ts, *args), diff = res
+  is_diff = [x.size > 0 for x in diff]  # of the times and of each argument
 
-  def aug_dynamics(augmented_state, neg_t, diff_args, nondiff_args):
+  def aug_dynamics(augmented_state, neg_t, *args):
     """Original system augmented with vjp_y and vjp_diff."""
     y, y_bar, _ = augmented_state
-    t = -neg_t
-    diff, nondiff = ([t, None] if diff_ts is not None else [None, t])
+    nondiff, diff = partition_list(is_diff, [-neg_t, *args])
     y_dot, vjp_fun = jax.vjp(
-        lambda y, diff: func(y, *_merge(diff, [nondiff, *nondiff_args])),
-        y, [diff, *diff_args])
+        lambda y, diff: func(y, *merge_lists(is_diff, nondiff, diff)), y, diff)
     return -y_dot, *vjp_fun(y_bar)
 
   def scan_fun(carry, i):
     y_bar, diff_bar = carry
     t_bar = None
-    if diff_ts is not None:
+    if is_diff[0]:
       # Compute effect of moving measurement time, which is not complex
       t_bar = jnp.dot(func(ys[i], ts[i], *args), g[i]).real.astype(ts.dtype)
       diff_bar = [diff_bar[0] - t_bar, *diff_bar[1:]]
     state = odeint(
-        aug_dynamics, (ys[i], y_bar, diff_bar),
-        jnp.array([-ts[i], -ts[i - 1]]), diff_args, nondiff_args,
-        rtol=rtol, atol=atol, mxstep=mxstep, hmax=hmax)
+        aug_dynamics, (ys[i], y_bar, diff_bar), jnp.array([-ts[i], -ts[i - 1]]),
+        *args, rtol=rtol, atol=atol, mxstep=mxstep, hmax=hmax)
     _, y_bar, diff_bar = tree_map(lambda x: x[1], state)
     return (y_bar + g[i - 1], diff_bar), t_bar
 
-  diff = [None if diff_ts is None else ts[0], *diff_args]
-  (y_bar, diff_bar), ts_bar = lax.scan(
+  _, diff = partition_list(is_diff, [ts[0], *args])
+  (y_bar, diff_bar), rev_ts_bar = lax.scan(
       scan_fun, (g[-1], tree_map(jnp.zeros_like, diff)),
       jnp.arange(len(ts) - 1, 0, -1))
-  t0_bar, *args_bar = diff_bar
-  if diff_ts is not None:
-    ts_bar = jnp.concatenate([t0_bar[None], ts_bar[::-1]])
-  return (y_bar, ts_bar, *args_bar)
+  if is_diff[0]:
+    t0_bar, *args_bar = diff_bar
+    diff_bar = [jnp.concatenate([t0_bar[None], rev_ts_bar[::-1]]), *args_bar]
+  return y_bar, *merge_lists(
+      is_diff, [None] * (len(is_diff) - len(diff_bar)), diff_bar)
 
 _odeint.defvjp(_odeint_fwd, _odeint_rev, symbolic_zeros=True)
