@@ -435,6 +435,8 @@ class CustomVJPTest(jtu.JaxTestCase):
     del converted
 
   def test_closure_convert_retains_nothing(self):
+    if config.use_simplified_jaxpr_constants.value:
+      self.skipTest("JAX keeps the literals of loops that are not jitted")
     refs = []
     def loss(a, c):
       f = lambda x: x ** 2 - a * c

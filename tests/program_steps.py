@@ -27,7 +27,6 @@ import jax
 import jax.extend
 import jax.numpy as jnp
 from jax import lax
-from jax._src import test_util as jtu
 from jax.ad_checkpoint import checkpoint_name
 from jax.experimental import io_callback, xla_metadata
 
