@@ -278,6 +278,7 @@ def _plan() -> tuple[_Binding, ...]:
   for mirror, upstream in _UPSTREAM.items():
     home = _import(upstream)
     module = _import_mirror(mirror, home)
+    _import("jax_patch._older_xla").replace_in(module)
     for name in _definitions(module):
       definition = f"{upstream}.{name}"
       old, new = vars(home).get(name, ABSENT), vars(module)[name]

@@ -62,14 +62,23 @@ def _committed_devices(tree):
 def _call_closure(y, t, closure, *args):
   return closure(y, t, *args)
 
+def _ravel(tree):
+  if len(tree_leaves(tree)) == 1:
+    return ravel_pytree(tree)
+  # XLA's CPU backend can confuse the operands that it fuses with a concatenation,
+  # such as the cotangents of two arrays that func indexes.
+  barrier = partial(tree_map, lax.optimization_barrier)
+  flat, unravel = ravel_pytree(barrier(tree))
+  return flat, lambda x: barrier(unravel(x))
+
 @jax.jit(static_argnums=(0, 1, 2, 3, 4))
 @jax.default_matmul_precision("highest")
 def _odeint_wrapper(func: Callable, rtol, atol, mxstep, hmax, y0, ts, *args):
-  y0, unravel = ravel_pytree(y0)
+  y0, unravel = _ravel(y0)
   args, args_tree = tree_flatten(args)
   def flat_func(y, t, *args):
     y_dot = func(unravel(y), t, *tree_unflatten(args_tree, args))
-    y_dot, _ = ravel_pytree(y_dot)
+    y_dot, _ = _ravel(y_dot)
     return y_dot
   out = _odeint(flat_func, rtol, atol, mxstep, hmax, y0, ts, *args)
   return jax.vmap(unravel)(out)

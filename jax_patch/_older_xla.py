@@ -1,0 +1,42 @@
+# Copyright 2026 The JAX Authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     https://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""What the mirrors do in another way on an older XLA."""
+
+import types
+
+import jax
+import jax.numpy as jnp
+import jaxlib.version
+from jax.flatten_util import ravel_pytree
+
+
+def replace_in(mirror: types.ModuleType) -> None:
+  # There the CPU backend takes the barriers out before it fuses. A negative is
+  # fused, too, but a concatenation of negatives has no part of another name.
+  if hasattr(mirror, "_ravel") and jaxlib.version.__version_info__ < (0, 11):
+    mirror._ravel = _ravel
+
+
+def _ravel(tree):
+  flat, unravel = ravel_pytree(tree)
+  if len(jax.tree.leaves(tree)) == 1:
+    return flat, unravel
+  minus = jax.tree.map(lambda x: -jnp.asarray(x, flat.dtype), tree)
+  def unravel_negative(x):
+    # Other numbers than inexact ones have no cotangents, and may have no sign.
+    return jax.tree.map(
+        lambda y, m: -m if jnp.issubdtype(m.dtype, jnp.inexact) else y,
+        unravel(x), unravel(-x))
+  return -ravel_pytree(minus)[0], unravel_negative
