@@ -81,11 +81,13 @@ def _vmap_rule(axis_size, in_batched, x):
 def gradient(x):
   return x ** 2, lambda g: (2. * g * x,)
 
+batched = with_vjp(vmap_rule)
+
 def _scale(r, y):
   return r * y
 
 def linear(x):
-  return linear_call(_scale, _scale, 2. + 0. * x, x)
+  return linear_call(_scale, _scale, 2., x)
 
 def _sin(x):
   return np.sin(x)
@@ -214,8 +216,8 @@ KINDS = {
     "jitted_method": lambda a, y: -a * _jitted_method(y),
     "custom_gradient": lambda a, y: -a * gradient(y),
     "linear_call": lambda a, y: -a * linear(y),
-    "custom_vmap": lambda a, y: -a * vmap_rule(y),
-    "custom_vmap_in_vmap": lambda a, y: -a * jax.vmap(vmap_rule)(y[None])[0],
+    "custom_vmap": lambda a, y: -a * batched(y),
+    "custom_vmap_in_vmap": lambda a, y: -a * jax.vmap(batched)(y[None])[0],
     "pure_callback": lambda a, y: -a * callback(y),
     "pure_callback_of_a_method": lambda a, y: -a * callback_method(y),
     "pure_callback_of_a_partial": lambda a, y: -a * callback_partial(y),

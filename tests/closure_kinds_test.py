@@ -59,7 +59,7 @@ class KindsTest(jtu.JaxTestCase):
 
   @parameterized.parameters(*_COMPILED)
   def test_odeint(self, kind):
-    if kind == "io_callback" and jtu.jaxlib_version() < (0, 11):
+    if kind == "io_callback" and jtu.jaxlib_version() < (0, 12):
       self.skipTest("custom_vjp takes no such effect there")
     ts = jnp.array([0., 1e-3])
     def solve(a):
