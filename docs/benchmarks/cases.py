@@ -65,7 +65,7 @@ TS = np.linspace(0., 1., 5, dtype="float32")
 def _decay(y, t, k):
   return -k * y
 
-def _decay_case():
+def _decay_case(_):
   return _decay, _fresh_values(jnp.float32), jnp.ones(3)
 
 def _mlp(y, t, params):
@@ -74,7 +74,7 @@ def _mlp(y, t, params):
   h = jax.nn.softplus(w2 @ h + b2)
   return w3 @ h + b3 - y
 
-def _mlp_case():
+def _mlp_case(_):
   widths = [4, 32, 32, 4]
   rng = np.random.default_rng(0)
   weights = [(rng.normal(size=(n, m)) / m, np.zeros(n))
@@ -83,8 +83,48 @@ def _mlp_case():
     return jax.tree.map(lambda w: jnp.asarray(scale * w, "float32"), weights)
   return _mlp, _fresh_values(make), jnp.ones(4)
 
+@jax.custom_jvp
+def _safe_sqrt(x):
+  return jnp.sqrt(jnp.maximum(x, 0.))
+
+@_safe_sqrt.defjvp
+def _safe_sqrt_jvp(primals, tangents):
+  y = _safe_sqrt(*primals)
+  return y, tangents[0] * .5 / jnp.maximum(y, 1e-3)
+
+def _rule_case(_):
+  field = lambda y, t, k: -k * _safe_sqrt(y)
+  return field, _fresh_values(jnp.float32), jnp.ones(3)
+
+@jax.custom_vjp
+def _sin_on_the_host(x):
+  return jax.pure_callback(
+      np.sin, jax.ShapeDtypeStruct(x.shape, x.dtype), x, vmap_method="sequential")
+
+_sin_on_the_host.defvjp(lambda x: (_sin_on_the_host(x), x),
+                        lambda x, g: (g * jnp.cos(x),))
+
+def _callback_case(_):
+  field = lambda y, t, k: -k * _sin_on_the_host(y)
+  return field, _fresh_values(jnp.float32), jnp.ones(3)
+
+def _cubic(x, k, y):
+  return x ** 3 + x - k * y
+
+def _solver_in_solver_case(impl):
+  def field(y, t, k):
+    closure = lambda x: _cubic(x, k, y)
+    if impl in ("limit", "hand"):
+      return -root(_cubic, y, (k, y))
+    if impl == "ours":
+      f = jax.custom_derivatives.closure_to_pytree(closure, y)
+      return -root(_call_with_last, y, (f,))
+    f, aux = jax.closure_convert(closure, y)
+    return -root(f, y, tuple(aux))
+  return field, _fresh_values(jnp.float32), jnp.ones(3)
+
 def _odeint_case(impl, case, gradient):
-  field, fresh, y0 = case()
+  field, fresh, y0 = case(impl)
   ts = jnp.asarray(TS)
   def solve(params):
     closure = lambda y, t: field(y, t, params)
@@ -110,11 +150,41 @@ def fresh_mlp_forward(impl, _):
 def fresh_mlp_gradient(impl, _):
   return _odeint_case(impl, _mlp_case, gradient=True)
 
+def rule_forward(impl, _):
+  return _odeint_case(impl, _rule_case, gradient=False)
+
+def rule_gradient(impl, _):
+  return _odeint_case(impl, _rule_case, gradient=True)
+
+def callback_forward(impl, _):
+  return _odeint_case(impl, _callback_case, gradient=False)
+
+def callback_gradient(impl, _):
+  return _odeint_case(impl, _callback_case, gradient=True)
+
+def solver_forward(impl, _):
+  return _odeint_case(impl, _solver_in_solver_case, gradient=False)
+
+def solver_gradient(impl, _):
+  return _odeint_case(impl, _solver_in_solver_case, gradient=True)
+
 def again_forward(impl, _):
   return _odeint_case("hand", _decay_case, gradient=False)
 
 def again_gradient(impl, _):
   return _odeint_case("hand", _decay_case, gradient=True)
+
+def _again_case(wrap):
+  # Dynamics of 150 equations.
+  sines, ts, y0 = _sines(150), jnp.asarray(TS), jnp.ones(3)
+  dynamics = wrap(lambda y, t: -sines(y))
+  return lambda: ode.odeint(dynamics, y0, ts)
+
+def again_partial(impl, _):
+  return _again_case(functools.partial)
+
+def again_jit(impl, _):
+  return _again_case(jax.jit)
 
 def matrix_gradient(impl, n):
   rng = np.random.default_rng(0)
@@ -241,6 +311,12 @@ def convert_again(impl, n):
   # Many times, as the clock of a thread is too coarse for one.
   return _timed(lambda: (), lambda: [convert(fun, x) for _ in range(100)])
 
+def convert_numpy(impl, n):
+  array = np.zeros(n * 2 ** 18, 'float32')
+  x = jnp.ones(3)
+  return _timed(lambda: (lambda x: x * jnp.asarray(array)[:3], x),
+                jax.closure_convert)
+
 def convert_captures(impl, n):
   x, convert = jnp.ones(3), _converter(impl)
   values = [x * i for i in range(n)]
@@ -265,11 +341,10 @@ def make_key(impl, n):
   # Conversion makes the key. Here it is made once more, and finds its equal.
   if impl == "trace":
     return convert_fresh(impl, n)
-  from jax_patch.jaxpr_key import closure_key
-  converted = _convert(n)
-  parts = converted._jaxpr, converted._consts
-  known = closure_key(*parts)
-  return _timed(lambda: (known,), lambda _: closure_key(*parts))
+  from jax_patch.jaxpr_key import jaxpr_key
+  jaxpr = jax.make_jaxpr(_sines(n))(jnp.ones(3)).jaxpr
+  known = jaxpr_key(jaxpr)
+  return _timed(lambda: (known,), lambda _: jaxpr_key(jaxpr))
 
 def compare(impl, n):
   if impl == "trace":
