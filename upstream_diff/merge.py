@@ -128,7 +128,32 @@ def merge(base: str, mirror: str) -> tuple[str, list[str]]:
   merger = _Merger(base, mirror)
   mirror_body = tree_of(mirror).body
   merger.merge_body(tree_of(base).body, mirror_body)
-  return apply_edits(base, merger.edits), merger.replaced
+  merged = apply_edits(base, merger.edits)
+  for name, old, new in edited_expressions(mirror_body):
+    merged = _edit_expression(merged, name, old, new)
+  return merged, merger.replaced
+
+
+def edited_expressions(body: list[ast.stmt]) -> list[tuple[str, str, str]]:
+  """Returns what each `f.fun = edited(f, old, new).fun` of a mirror edits."""
+  found = []
+  for node in body:
+    match node:
+      case ast.Assign(value=ast.Attribute(value=ast.Call(
+          func=ast.Name("edited"), args=[name, old, new]))):
+        found.append((name.id, old.value, new.value))
+  return found
+
+
+def _edit_expression(text: str, name: str, old: str, new: str) -> str:
+  lines = text.splitlines()
+  edits = []
+  for s in statements(text, tree_of(text).body):
+    if s.key == f"def {name}":
+      for i, line in enumerate(lines[s.start:s.end], s.start):
+        if old in line:
+          edits.append(Edit(i, i + 1, [line.replace(old, new)]))
+  return apply_edits(text, edits)
 
 
 class _Merger:
@@ -223,6 +248,8 @@ def _end_of_head(body: list[ast.stmt]) -> int:
 
 def _is_definition(s: Statement, body: list[ast.stmt]) -> bool:
   # Of the other calls only those that set a rule of what the file defines.
+  if isinstance(s.node, ast.Assign) and "." in s.key:
+    return False  # An edited expression.
   if not isinstance(s.node, ast.Expr):
     return True
   root = s.key.partition(".")[0].removesuffix("()")

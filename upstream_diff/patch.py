@@ -147,7 +147,8 @@ def _modules(base: Base, stage: int) -> Files:
         path, old, text, module, lambda name: base.uses(module, name, path))
     files |= _export(base, path, module, text)
     for i in imports_of(text).values():
-      if (i.module or "").startswith("jax_patch.") and (
+      # Modules of the delivery start with an underscore.
+      if re.match(r"jax_patch\.(?!_)", i.module or "") and (
           i.name in global_names(text)):
         files |= _new_file(base, path_of(upstream_module(i.module)),
                            _MIRROR / mirror_path(i.module))

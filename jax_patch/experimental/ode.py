@@ -20,11 +20,13 @@ import jax.numpy as jnp
 from jax import lax
 from jax._src import core
 from jax._src import custom_derivatives
+from jax._src.interpreters import partial_eval as pe
 from jax.experimental.ode import _odeint
 from jax._src.util import merge_lists, partition_list, safe_map, safe_zip
 from jax.flatten_util import ravel_pytree
 from jax.tree_util import (
     Partial, tree_flatten, tree_leaves, tree_map, tree_unflatten)
+from jax_patch._edit import edited
 
 map = safe_map
 zip = safe_zip
@@ -43,16 +45,35 @@ def odeint(func, y0, t, *args, rtol=1.4e-8, atol=1.4e-8, mxstep=jnp.inf, hmax=jn
 
   # Passing the closure as a pytree argument lets jit reuse one compilation.
   ts = core.typeof(t)
-  time = jax.ShapeDtypeStruct(ts.shape[1:], ts.dtype, weak_type=ts.weak_type)
+  time = t[0] if ts.manual_axis_type.varying else jax.ShapeDtypeStruct(
+      ts.shape[1:], ts.dtype, weak_type=ts.weak_type)
   # The solver may compute in types of more precision than those of y0 and t.
-  convert = partial(custom_derivatives._closure_convert, func, (y0, time, *args),
-                    {}, warn=False)
+  convert = lambda **kwargs: custom_derivatives._closure_convert(
+      func, (y0, time, *args), {}, warn=False, **kwargs)
   closure = Partial(*convert(to_pytree=True))
+  values, tree = tree_flatten((y0, t, args, closure))
+  if any(core.typeof(x).manual_axis_type.varying for x in values):
+    # In shard_map, all that the loops carry must vary over the same axes.
+    y0, t, args, _ = tree_unflatten(tree, core.auto_insert_reshard(*values))
+    func, time = _hoist_casts(func, y0, t[0], *args), t[0]
+    closure = Partial(*convert(to_pytree=True))
   if _committed_devices(closure) - _committed_devices((y0, t, args)):
     # Captured arrays must not choose the devices, and constants do not.
     converted, consts = convert()
     return _odeint_wrapper(converted, rtol, atol, mxstep, hmax, y0, t, *args, *consts)
   return _odeint_wrapper(_call_closure, rtol, atol, mxstep, hmax, y0, t, closure, *args)
+
+def _hoist_casts(func, *args):
+  # Transposing a cast sums over devices, whose loops differ in length. So casts
+  # of captured values, and what they depend on, are computed before the loops.
+  jaxpr = jax.make_jaxpr(lambda y, t, *args: core.auto_insert_reshard(
+      t, *tree_leaves(func(y, t, *args)))[1:])(*args)
+  known, unknown, *_ = pe.partial_eval_jaxpr_custom(
+      jaxpr.jaxpr, [True] * len(jaxpr.in_avals), True, True, True, None)
+  residuals = core.eval_jaxpr(known, jaxpr.consts)
+  unknown, _ = pe.dce_jaxpr(unknown, [True] * len(unknown.outvars), True)
+  return lambda *args: core.eval_jaxpr(
+      unknown, jaxpr.consts, *residuals, *tree_leaves(args))
 
 def _committed_devices(tree):
   return {frozenset(x.devices()) for x in tree_leaves(tree)
@@ -129,4 +150,7 @@ def _odeint_rev(func, rtol, atol, mxstep, hmax, res, g):
   return y_bar, *merge_lists(
       is_diff, [None] * (len(is_diff) - len(diff_bar)), diff_bar)
 
+_odeint.fun = edited(
+    _odeint, "[0] + carry",
+    "[core.auto_insert_reshard(0, target_t)[0]] + carry").fun
 _odeint.defvjp(_odeint_fwd, _odeint_rev, symbolic_zeros=True)
