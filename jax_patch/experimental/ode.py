@@ -57,7 +57,8 @@ def odeint(func, y0, t, *args, rtol=1.4e-8, atol=1.4e-8, mxstep=jnp.inf, hmax=jn
     y0, t, args, _ = tree_unflatten(tree, core.auto_insert_reshard(*values))
     func, time = _hoist_casts(func, y0, t[0], *args), t[0]
     closure = Partial(*convert(to_pytree=True))
-  if _committed_devices(closure) - _committed_devices((y0, t, args)):
+  traced = [x for x in tree_leaves(closure) if isinstance(x, core.Tracer)]
+  if _committed_devices(closure) - _committed_devices((y0, t, args, traced)):
     # Captured arrays must not choose the devices, and constants do not.
     converted, consts = convert()
     return _odeint_wrapper(converted, rtol, atol, mxstep, hmax, y0, t, *args, *consts)
@@ -76,9 +77,10 @@ def _hoist_casts(func, *args):
       unknown, jaxpr.consts, *residuals, *tree_leaves(args))
 
 def _committed_devices(tree):
-  return {frozenset(x.devices()) for x in tree_leaves(tree)
+  return {x.sharding._device_assignment
+          for x in map(core.get_referent, tree_leaves(tree))
           if isinstance(x, jax.Array) and not isinstance(x, core.Tracer)
-          and x.committed}
+          and x.committed and x.is_fully_addressable}
 
 def _call_closure(y, t, closure, *args):
   return closure(y, t, *args)
