@@ -72,6 +72,13 @@ class MergeTest(jtu.JaxTestCase):
         "x = 1\n\n\n# Two.\n\ndef f(): pass\n\ndef g(): pass\n\n\n"
         "class C:\n  pass\n")
 
+  def test_edited_expression(self):
+    base = "def f(x):\n  # Why.\n  return x + 1\n\ndef g(x):\n  return x + 1\n"
+    mirror = "f.fun = edited(f, \"x + 1\", \"x + 2\").fun\nf.defvjp(1, 2)\n"
+    merged = self.merge(base, mirror)
+    self.assertEqual(merged, base.replace("x + 1", "x + 2", 1))
+    self.assertEqual(self.merge(merged, mirror), merged)
+
   def test_formatting_alone_is_no_change(self):
     base = "def f( x ):\n  return   x\n"
     self.assertEqual(self.merge(base, "def f(x):\n  return x\n"), base)

@@ -1,0 +1,209 @@
+# Copyright 2026 The JAX Authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     https://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""Closures and odeint inside of ``jax.shard_map``, on eight devices.
+
+The solution of the equation is known. Its derivatives are the reference, taken
+of the formula for all shards at once, so that the derivative in a value that is
+the same on all devices is the sum over the mesh.
+"""
+
+import functools
+import itertools
+
+from absl.testing import absltest, parameterized
+import numpy as np
+
+import jax
+import apply_patch  # noqa: F401
+import jax.numpy as jnp
+from jax import lax
+from jax._src import config
+from jax._src import test_util as jtu
+from jax.experimental.ode import odeint
+from jax.sharding import PartitionSpec as P
+
+import own_process
+
+jax.config.parse_flags_with_absl()
+if __name__ == "__main__":
+  jtu.request_cpu_devices(8)
+
+RATES = np.array([.5, 1., 1.5])
+
+# What can vary over the devices: the state, the last time, a parameter, an
+# index. The first three can be differentiated.
+NAMES = ["y0", "end", "k", "i"]
+WRT = (0, 1, 2)
+
+def _values(varying):
+  values = {"y0": np.linspace(1., 2., 8), "end": np.linspace(.5, 1., 8),
+            "k": np.linspace(-1., 1., 8), "i": np.arange(8) % 3}
+  dtypes = [jnp.result_type(float)] * 3 + [np.dtype("int32")]
+  return [jnp.asarray(values[name] if name in varying else values[name][:1],
+                      dtype) for name, dtype in zip(NAMES, dtypes)]
+
+def _formula(y0, end, k, i):
+  return y0 * jnp.exp(-k * jnp.asarray(RATES, k.dtype)[i] * end ** 2 / 2)
+
+def _captured(y0, end, k, i):
+  rates = jnp.asarray(RATES, k.dtype)
+  times = jnp.concatenate([jnp.zeros_like(end), end])
+  return odeint(lambda y, t: -k * rates[i] * t * y, y0, times)[-1]
+
+def _arguments(y0, end, k, i):
+  def rate(y, t, args):
+    rates, k, i = args
+    return -k * rates[i] * t * y
+  times = jnp.concatenate([jnp.zeros_like(end), end])
+  return odeint(rate, y0, times, (jnp.asarray(RATES, k.dtype), k, i))[-1]
+
+def _vmap_inside(y0, end, k, i):
+  ys = jax.vmap(lambda c: _captured(y0, end, c * k, i))(jnp.array([.5, 1.]))
+  return ys[1]
+
+def _scan_inside(y0, end, k, i):
+  # In two steps, of which each takes one factor of the exponential.
+  def step(y, c):
+    return _captured(y, end, c * k, i), None
+  return lax.scan(step, y0 + 0 * (end + k + i), jnp.array([.25, .75]))[0]
+
+PROGRAMS = {"captured": _captured, "arguments": _arguments,
+            "vmap": _vmap_inside, "scan": _scan_inside}
+
+# Which of them vary, what is computed, by which program, with types checked.
+COMBINATIONS = [
+    *itertools.product([*zip(NAMES), NAMES], [
+        "forward", "grad_inside", "grad_outside", "grad_grad"],
+        ["captured"], [True]),
+    *itertools.product([*zip(NAMES), NAMES], ["grad_outside"],
+                       ["arguments"], [True]),
+    *itertools.product([("k",), NAMES], ["forward", "grad_outside"],
+                       ["vmap", "scan"], [True]),
+    *itertools.product([("k",), NAMES], [
+        "forward", "grad_inside", "grad_outside", "grad_grad"],
+        ["captured"], [False])]
+
+
+@jtu.with_config(jax_numpy_dtype_promotion="standard")
+class ShardMapTest(own_process.EightDevicesTestCase):
+
+  @parameterized.named_parameters(
+      ("_".join(["all" if len(v) > 1 else v[0], kind, program,
+                 "" if check else "unchecked"]), v, kind, program, check)
+      for v, kind, program, check in COMBINATIONS)
+  def test_odeint(self, varying, kind, program, check_vma):
+    args = _values(varying)
+    specs = tuple(P("x") if name in varying else P() for name in NAMES)
+    mapped = functools.partial(jax.shard_map, mesh=self.mesh, in_specs=specs,
+                               check_vma=check_vma)
+    solve = PROGRAMS[program]
+    ys = mapped(solve, out_specs=P("x"))
+
+    def grad_inside(*args):
+      grads = jax.grad(lambda *args: solve(*args).sum(), WRT)(*args)
+      # Without types, the sum over the mesh is the caller's business.
+      return [g if check_vma or spec == P("x") else lax.psum(g, "x")
+              for g, spec in zip(grads, specs)]
+
+    def gradient(f):
+      return jax.grad(lambda *args: f(*args).sum(), WRT)
+
+    def grad_grad(f):
+      return jax.grad(lambda *args: sum(
+          jnp.sin(g).sum() for g in gradient(f)(*args)), WRT)
+
+    actual = {
+        "forward": ys, "grad_outside": gradient(ys), "grad_grad": grad_grad(ys),
+        "grad_inside": mapped(grad_inside, out_specs=list(specs[:3]))}[kind]
+    formula = lambda *args: jnp.broadcast_to(_formula(*args), (8,))
+    expected = {
+        "forward": formula, "grad_outside": gradient(formula),
+        "grad_grad": grad_grad(formula), "grad_inside": gradient(formula)}[kind]
+    self.check(jax.jit(actual)(*args), expected(*args))
+
+  def check(self, actual, expected):
+    for a, e in zip(jax.tree.leaves(actual), jax.tree.leaves(expected)):
+      self.assertEqual((a.shape, a.dtype), (e.shape, e.dtype))
+      np.testing.assert_allclose(a, e, rtol=2e-4, atol=2e-5)
+
+  def test_eager(self):
+    args = _values(("k",))
+    mapped = jax.shard_map(
+        _captured, mesh=self.mesh, in_specs=(P(), P(), P("x"), P()),
+        out_specs=P("x"))
+    self.check(mapped(*args), _formula(*args))
+
+  def test_vmap_outside(self):
+    args = _values(("k",))
+    mapped = jax.shard_map(
+        _captured, mesh=self.mesh, in_specs=(P(), P(), P("x"), P()),
+        out_specs=P("x"))
+    loss = lambda f: lambda c: f(c * args[0], *args[1:]).sum()
+    cs = jnp.array([.5, 2.])
+    self.check(jax.jit(jax.vmap(jax.grad(loss(mapped))))(cs),
+               jax.vmap(jax.grad(loss(_formula)))(cs))
+
+  def test_two_axes(self):
+    mesh = jax.sharding.Mesh(np.array(jax.devices()).reshape(4, 2), ("a", "b"))
+    def solve(y0, end, k, i):
+      return _captured(y0, end, k, i)[:, None]
+    def formula(y0, end, k, i):
+      return _formula(y0[None], end[None], k[:, None], i[0])
+    y0, end, k, i = _values(NAMES)
+    args = y0[:1], end[:2], k[:4], i[1:2]
+    mapped = jax.shard_map(
+        solve, mesh=mesh, in_specs=(P(), P("b"), P("a"), P()),
+        out_specs=P("a", "b"))
+    loss = lambda f: lambda *args: jnp.sin(f(*args)).sum()
+    self.check(jax.jit(jax.grad(loss(mapped), WRT))(*args),
+               jax.grad(loss(formula), WRT)(*args))
+
+  # The parameters are the same on all devices, and the devices take different
+  # numbers of steps. A sum over the mesh in a step would never end.
+  @parameterized.parameters(
+      "jit", "cond", "scan", "checkpoint", "relu", "constant", "pmean")
+  def test_replicated_parameters(self, kind):
+    def rate(w, y):
+      if kind == "jit":
+        return jax.jit(lambda w, y: jnp.tanh(w[0] @ y) + jnp.sin(w[1, 0]))(w, y)
+      if kind == "cond":
+        return lax.cond(w[0, 0, 0] > 0, lambda y: w[1] @ y, lambda y: -y, y)
+      if kind == "scan":
+        return lax.scan(lambda y, w: (jnp.tanh(w @ y), None), y, w)[0]
+      if kind == "checkpoint":
+        return jax.checkpoint(lambda w, y: jnp.tanh(w[0] @ y))(w, y)
+      if kind == "relu":
+        return jax.nn.relu(w[0] @ y) + jnp.where(y > .2, w[1, 0], y)
+      if kind == "constant":
+        return w[0, 0]
+      return w[0] @ y
+    def solve(w, y0, mean=lambda w: w):
+      return odeint(lambda y, t: rate(mean(w), y), y0, jnp.array([0., 1.]))[-1]
+    w = jnp.array([[[.1, .2], [-.3, .4]], [[.5, -.2], [.1, .3]]])
+    y0 = jnp.linspace(.1, 3., 16).reshape(8, 2)
+    mean = (lambda w: lax.pmean(w, "x")) if kind == "pmean" else lambda w: w
+    mapped = jax.shard_map(
+        lambda w, y0: solve(w, y0[0], mean)[None], mesh=self.mesh,
+        in_specs=(P(), P("x")), out_specs=P("x"))
+    expected = jax.grad(lambda w: sum(jnp.sin(solve(w, y)).sum() for y in y0))(w)
+    # The adjoint makes the predicate vary, which lax.cond itself takes.
+    with config.enable_checks(kind != "cond"):
+      actual = jax.jit(jax.grad(lambda w: jnp.sin(mapped(w, y0)).sum()))(w)
+    self.check(actual, expected)
+
+
+if __name__ == "__main__":
+  absltest.main(testLoader=jtu.JaxTestLoader())
+else:
+  ShardMapScriptTest = own_process.test_of_script(__file__)
