@@ -214,8 +214,7 @@ class BoundTest(jtu.JaxTestCase):
     self.assertEqual(gradient(solve(3.), 1.), 3.)
 
   def test_hijax_primitive_bound_again(self):
-    base = getattr(hijax, "HiPrim", None) or hijax.VJPHiPrimitive
-    class Scale(base):
+    class Scale(_HiPrim):
       def __init__(self):
         self.in_avals = self.out_aval, = jax.typeof(jnp.float32(1)),
         self.params = {}
@@ -353,6 +352,42 @@ class PassedAgainTest(jtu.JaxTestCase):
     self.assertLen(traces, 1)
 
 
+_HiPrim = getattr(hijax, "HiPrim", None) or hijax.VJPHiPrimitive
+
+@dataclasses.dataclass(frozen=True)
+class _HiddenType(hijax.HiType):
+  inner: object
+
+  def lo_ty(self):
+    return [self.inner]
+
+  def lower_val(self, hidden):
+    return [hidden.array]
+
+  def raise_val(self, array):
+    return _Hidden(array)
+
+  def to_tangent_aval(self):
+    return self
+
+@dataclasses.dataclass
+class _Hidden:
+  array: object
+
+hijax.register_hitype(_Hidden, lambda h: _HiddenType(jax.typeof(h.array)))
+
+def _get(example):
+  class Get(_HiPrim):
+    def __init__(self):
+      self.in_avals, self.params = (jax.typeof(example),), {}
+      self.out_aval = jax.typeof(example).inner
+      super().__init__()
+
+    def expand(self, hidden):
+      return 2. * hidden.array
+  return Get()
+
+
 class AcceptedTest(jtu.JaxTestCase):
 
   @parameterized.named_parameters(
@@ -384,6 +419,17 @@ class AcceptedTest(jtu.JaxTestCase):
       return out
     with config.enable_checks(False):
       self.assertAllClose(f(2., jnp.ones(3)), 6., check_dtypes=False)
+
+  def test_value_of_a_hijax_type(self):
+    get = _get(_Hidden(jnp.ones(3)))
+    f, aux = jax.closure_convert(get, _Hidden(jnp.ones(3)))
+    self.assertAllClose(f(_Hidden(2. * jnp.ones(3)), *aux), 4. * jnp.ones(3))
+    @jax.jit
+    def captured(hidden):
+      f, aux = jax.closure_convert(lambda x: x * get(hidden), 1.)
+      self.assertLen(aux, 1)
+      return f(3., *aux)
+    self.assertAllClose(captured(_Hidden(jnp.ones(3))), 6. * jnp.ones(3))
 
   def test_is_a_function(self):
     converted = convert(lambda x: x, 1.)
