@@ -36,6 +36,8 @@ import types
 from typing import Any
 import warnings
 
+from jax_patch import _docstring
+
 # JAX is imported by the functions and not here, so that a program may import
 # this package before it sets the environment variables that JAX reads.
 
@@ -95,6 +97,8 @@ _lock = threading.RLock()
 _bindings: tuple[_Binding, ...] = ()  # empty while the patch is off
 # For each mirror, the attributes that it sets on upstream objects.
 _rules: dict[str, list[_Binding]] = {}
+# Of each definition of a mirror what it adds to the docstring of upstream's.
+_own_docstrings: dict[Any, str | None] = {}
 # The patch is in force while anything holds it.
 _held_by_apply = False
 _held_by_patched = 0
@@ -186,9 +190,10 @@ def _install() -> None:
         UserWarning, stacklevel=3)
   try:
     for b in plan:
-      if (isinstance(b.original, types.FunctionType)
-          and not b.replacement.__doc__):
-        b.replacement.__doc__ = b.original.__doc__
+      if isinstance(b.original, types.FunctionType):
+        own = _own_docstrings.setdefault(b.replacement, b.replacement.__doc__)
+        b.replacement.__doc__ = _docstring.merge(
+            b.original.__doc__ or "", own or "")
       b.bind(b.replacement)
     _hide_frames()
   except BaseException:

@@ -14,6 +14,7 @@
 
 """What a definition in a mirror does to the module that it stands for."""
 
+import inspect
 import pathlib
 import sys
 import tempfile
@@ -46,7 +47,14 @@ def documented():
   """Upstream's words."""
 
 def redocumented():
-  """Upstream's words."""
+  """Upstream's words.
+
+  Args:
+    x: of upstream.
+
+  Returns:
+    A value.
+  """
 
 def untouched(): pass
 constant = 1
@@ -74,7 +82,11 @@ def made_by_a_decorator(): pass
 def documented(): return "new"
 
 def redocumented():
-  """Words of its own."""
+  """Words of its own.
+
+  Args:
+    y: of the mirror.
+  """
 
 constant = 2
 _instance = _New()
@@ -126,9 +138,21 @@ class MirrorRuleTest(PatchTestCase):
     self.assertEqual(vars(upstream), before)
 
   def test_docstrings(self):
-    jax_patch.apply()
-    self.assertEqual(self.upstream.documented.__doc__, "Upstream's words.")
-    self.assertEqual(self.upstream.redocumented.__doc__, "Words of its own.")
+    for _ in range(2):
+      jax_patch.apply()
+      self.assertEqual(self.upstream.documented.__doc__, "Upstream's words.")
+      self.assertEqual(inspect.getdoc(self.upstream.redocumented), """\
+Upstream's words.
+
+Words of its own.
+
+Args:
+  x: of upstream.
+  y: of the mirror.
+
+Returns:
+  A value.""")
+      jax_patch.revert()
 
   def test_class_of_the_same_name_lends_its_methods(self):
     solver = self.upstream.Solver()
