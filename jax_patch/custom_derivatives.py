@@ -29,7 +29,8 @@ from jax._src.basearray import Array
 from jax._src.interpreters import partial_eval as pe
 from jax._src.lib import _jax
 from jax._src.tree_util import (
-    keystr, Partial, tree_flatten, tree_leaves_with_path, tree_unflatten)
+    keystr, Partial, tracing_registry, tree_flatten, tree_leaves_with_path,
+    tree_unflatten)
 from jax._src.util import (
     merge_lists, partition_list, safe_map, safe_zip, split_list, unzip2,
     weakref_lru_cache)
@@ -46,19 +47,8 @@ zip = safe_zip
 
 def closure_convert(fun: Callable, *example_args, **example_kwargs
                     ) -> tuple[Callable, list[Any]]:
-  """Makes the values that a function captures its explicit arguments.
-
-  A rule given to :func:`jax.custom_vjp` or :func:`jax.custom_jvp` sees the
-  arguments of the function that it differentiates. It does not see what a
-  Python function among them captured. Closure conversion makes these values
-  arguments, too.
-
-  ``fun`` is traced on arguments of the example types. Every tracer that it
-  meets is hoisted once, whatever its dtype and transformation. Concrete arrays
-  take no part in differentiation and stay in the converted function.
-
-  Example usage, for a root of ``f`` and its derivative by the implicit function
-  theorem::
+  """For example, this is a root of ``f`` by Newton's method, with its derivative
+  by the implicit function theorem::
 
     def root(f, x0):
       f_converted, aux = jax.closure_convert(f, x0)
@@ -102,24 +92,8 @@ def closure_convert(fun: Callable, *example_args, **example_kwargs
   Tangents and cotangents of hoisted integers, booleans and PRNG keys are of
   dtype ``float0``. A rule that does arithmetic on them has to leave those out.
 
-  Converted functions of the same program and constants are equal, so that they
-  are one function to ``static_argnums`` and ``nondiff_argnums``.
-
   Args:
-    fun: Callable to be converted. It must be pure.
-    *example_args: Pytrees of arrays, scalars or :class:`jax.ShapeDtypeStruct`,
-      which give the types of the positional arguments of ``fun``.
-    **example_kwargs: The same for its keyword arguments.
-
-  Returns:
-    A pair of ``converted_fun`` and the list ``aux_args`` of hoisted values.
-    ``converted_fun(*args, *aux_args, **kwargs)`` computes what ``fun(*args,
-    **kwargs)`` does. It warns at other shapes and dtypes than the example's.
-
-  Raises:
-    TypeError: If a leaf of the example arguments is not a valid JAX type, or if
-      the converted function is called with arguments of another structure, or
-      with hoisted values of another number or type.
+    example_kwargs: The same for the keyword arguments of ``fun``.
   """
   return _closure_convert(fun, example_args, example_kwargs)
 
@@ -156,7 +130,7 @@ def closure_to_pytree(fun: Callable, *example_args, **example_kwargs
       fun, example_args, example_kwargs, to_pytree=True))
 
 def _closure_convert(fun, args, kwargs, to_pytree=False, warn=True):
-  in_flat, in_tree = tree_flatten((args, kwargs))
+  in_flat, in_tree = tracing_registry.flatten((args, kwargs))
   in_avals = tuple(map(core.typeof, in_flat))
   debug = debug_info("closure_convert", fun, args, kwargs)
   rest = in_tree, in_avals, debug, to_pytree, warn
@@ -178,25 +152,55 @@ def _has_changed(array_and_copy):
   array, copy = array_and_copy
   return not same_bits(array, copy.value)
 
-def _closure_convert_for_avals(fun, in_tree, in_avals, debug, to_pytree, warn):
+def _closure_convert_for_avals(fun, in_tree, in_avals, debug_info, to_pytree, warn):
   # Only constants that are inputs of the jaxpr can be hoisted.
   with config.use_simplified_jaxpr_constants(False):
-    jaxpr, out_avals = pe.trace_to_jaxpr_nocache(
-        fun, ft.treedef_args_to_ft(in_tree, in_avals), debug)
-  jaxpr, consts = _separate_consts(jaxpr)
+    closed_jaxpr, out_avals = pe.trace_to_jaxpr_nocache(
+        fun, ft.treedef_args_to_ft(in_tree, in_avals), debug_info)
+  jaxpr, consts = _separate_consts(closed_jaxpr)
+  out_tree = out_avals.tree
+
+  # Only what is traced can take part in differentiation.
+  # See https://github.com/jax-ml/jax/issues/6415 for motivation.
   is_hoisted = [isinstance(c, core.Tracer) or to_pytree and not (
       isinstance(c, core.Ref) or isinstance(c, np.ndarray) and not c.ndim)
                 for c in consts]
   # The owner of a NumPy array can change it.
   frozen = [FrozenArray(c) if isinstance(c, np.ndarray) else c for c in consts]
-  inner, hoisted = partition_list(is_hoisted, frozen)
-  key = jaxpr_key(jaxpr, is_hoisted, inner, in_tree, out_avals.tree,
-                  debug.func_name, to_pytree, warn)
-  converted = key.intern(lambda: _converted_function(
-      key, jaxpr, is_hoisted, _thawed(inner), in_tree, out_avals.tree, to_pytree,
-      warn))
+  closure_consts, const_args = partition_list(is_hoisted, frozen)
+  num_consts = len(const_args)
+  key = jaxpr_key(jaxpr, is_hoisted, closure_consts, in_tree, out_tree,
+                  debug_info.func_name, to_pytree, warn)
+  closure_consts, const_args = map(_thawed, (closure_consts, const_args))
+
+  def converted_fun(*args, **kwargs):
+    if any(map(_has_changed, key.arrays)):
+      key.function = lambda: None  # The next conversion makes another one.
+    if to_pytree:
+      const_args, *args = args
+    else:
+      args, const_args = split_list(args, [max(len(args) - num_consts, 0)])
+    all_args, in_tree2 = tree_flatten((tuple(args), kwargs))
+    if in_tree != in_tree2 or len(const_args) != num_consts:
+      takes = f"{len(in_tree.children()[0].children())} argument(s)"
+      got = len(args)
+      if not to_pytree:
+        takes += f" and {num_consts} hoisted value(s)"
+        got += len(const_args)
+      msg = ("The inputs to the closure produced by closure_convert must have "
+             "the same Pytree structure as the example arguments passed when "
+             f"closure_convert was called. Expected {in_tree}, but got "
+             f"{in_tree2}. It takes {takes}, but got {got} in all.")
+      raise TypeError(msg)
+    values = [*merge_lists(is_hoisted, closure_consts, const_args), *all_args]
+    if warn:
+      _warn_of_other_types(jaxpr, is_hoisted, values, (tuple(args), kwargs))
+    out_flat = core.eval_jaxpr(jaxpr, (), *values)
+    return tree_unflatten(out_tree, out_flat)
+
+  converted_fun.__name__ = converted_fun.__qualname__ = debug_info.func_name
   arrays = [cf for cf in zip(consts, frozen) if isinstance(cf[1], FrozenArray)]
-  return converted, _thawed(hoisted), [*arrays, *key.arrays]
+  return key.intern(lambda: converted_fun), const_args, [*arrays, *key.arrays]
 
 def _thawed(consts):
   return [c.value if isinstance(c, FrozenArray) else c for c in consts]
@@ -222,38 +226,6 @@ def _separate_consts(jaxpr):
         constvars=[*jaxpr.constvars, *new_vars], outvars=outvars,
         eqns=[e.replace(invars=vs) for e, vs in zip(jaxpr.eqns, invars)])
   return pe.convert_constvars_jaxpr(jaxpr), consts
-
-def _converted_function(key, jaxpr, is_hoisted, inner, in_tree, out_tree,
-                        to_pytree, warn):
-  # The result must not refer to the original function or to hoisted values.
-  num_hoisted = sum(is_hoisted)
-
-  def converted_fun(*args, **kwargs):
-    if any(map(_has_changed, key.arrays)):
-      key.function = lambda: None  # The next conversion makes another one.
-    if to_pytree:
-      hoisted, *args = args
-    else:
-      args, hoisted = split_list(args, [max(len(args) - num_hoisted, 0)])
-    in_flat, in_tree2 = tree_flatten((tuple(args), kwargs))
-    if in_tree2 != in_tree or len(hoisted) != num_hoisted:
-      num_args = len(in_tree.children()[0].children())
-      takes, got = f"{num_args} argument(s)", len(args)
-      if not to_pytree:
-        takes += f" and {num_hoisted} hoisted value(s)"
-        got += len(hoisted)
-      raise TypeError(
-          "The inputs to the closure produced by closure_convert must have the "
-          f"same Pytree structure as the example arguments. Expected {in_tree}, "
-          f"but got {in_tree2}. {name} takes {takes}, but got {got} in all.")
-    values = [*merge_lists(is_hoisted, inner, hoisted), *in_flat]
-    if warn:
-      _warn_of_other_types(jaxpr, is_hoisted, values, (tuple(args), kwargs))
-    return tree_unflatten(out_tree, core.eval_jaxpr(jaxpr, (), *values))
-
-  name = jaxpr.debug_info.func_name
-  converted_fun.__name__ = converted_fun.__qualname__ = name
-  return converted_fun
 
 def _warn_of_other_types(jaxpr, is_hoisted, values, args_kwargs):
   # See https://github.com/jax-ml/jax/issues/6867

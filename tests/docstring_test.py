@@ -48,7 +48,8 @@ def _code_blocks(docstring):
 class DocstringTest(jtu.JaxTestCase):
 
   def test_closure_convert(self):
-    reverse, forward = _code_blocks(jax.closure_convert.__doc__)
+    # The first one is upstream's outline.
+    _, reverse, forward = _code_blocks(jax.closure_convert.__doc__)
     *lines, last = reverse.strip().splitlines()
     call, x, y = re.fullmatch(r"(.*)  # .*: \[1/(\d), 1/(\d)\]", last).groups()
     expected = jnp.array([1 / int(x), 1 / int(y)])

@@ -97,7 +97,6 @@ class ApplyTest(PatchTestCase):
     # An object that a decorator made, and that has no name.
     self.assertIn(
         "jax._src.custom_derivatives._closure_convert_cached", changed)
-    # The diff takes out what nothing uses any more.
     self.assertNotIn("jax.experimental.ode.ravel_first_arg", changed)
 
   def test_revert_restores_the_exact_originals(self):
@@ -368,7 +367,7 @@ class StatusTest(PatchTestCase):
     self.assertIn("the patch is applied\n", str(report))
     for text in (*homes, "jax.experimental.ode.odeint", jax.__version__):
       self.assertIn(text, str(report))
-    helper = "added    jax._src.custom_derivatives._converted_function"
+    helper = "added    jax._src.custom_derivatives._closure_convert"
     places = [str(report).index(text) for text in (
         "the patch is applied", "patched  jax.closure_convert",
         "still hold an original", "not covered", "private names", helper)]

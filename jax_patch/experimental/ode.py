@@ -12,29 +12,28 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
+
 from collections.abc import Callable
 from functools import partial
+import operator as op
 
 import jax
 import jax.numpy as jnp
+from jax import custom_derivatives
 from jax import lax
 from jax._src import core
-from jax._src import custom_derivatives
 from jax._src.interpreters import partial_eval as pe
 from jax.experimental.ode import _odeint
-from jax._src.util import merge_lists, partition_list, safe_map, safe_zip
 from jax.flatten_util import ravel_pytree
 from jax.tree_util import (
     Partial, tree_flatten, tree_leaves, tree_map, tree_unflatten)
 from jax_patch._edit import edited
-
-map = safe_map
-zip = safe_zip
+from jax_patch.custom_derivatives import _closure_convert
 
 
 def odeint(func, y0, t, *args, rtol=1.4e-8, atol=1.4e-8, mxstep=jnp.inf, hmax=jnp.inf):
   for arg in tree_leaves(args):
-    if not (isinstance(arg, core.Tracer) or core.valid_jaxtype(arg)):
+    if not core.valid_jaxtype(arg):
       raise TypeError(
         f"The contents of odeint *args must be arrays or scalars, but got {arg}.")
   if not jnp.issubdtype(getattr(t, "dtype", object), jnp.floating):
@@ -43,30 +42,27 @@ def odeint(func, y0, t, *args, rtol=1.4e-8, atol=1.4e-8, mxstep=jnp.inf, hmax=jn
     raise ValueError("t must be a one-dimensional array of at least one time, "
                      f"but is of shape {t.shape}.")
 
-  # Passing the closure as a pytree argument lets jit reuse one compilation.
-  ts = core.typeof(t)
-  time = t[0] if ts.manual_axis_type.varying else jax.ShapeDtypeStruct(
-      ts.shape[1:], ts.dtype, weak_type=ts.weak_type)
-  # The solver may compute in types of more precision than those of y0 and t.
-  convert = lambda **kwargs: custom_derivatives._closure_convert(
-      func, (y0, time, *args), {}, warn=False, **kwargs)
+  # The solver may compute in types of more precision than those of y0 and t
+  convert = lambda **kwargs: _closure_convert(
+      func, (y0, t[0], *args), {}, warn=False, **kwargs)
+  # Passing the closure as a pytree argument lets jit reuse one compilation
   closure = Partial(*convert(to_pytree=True))
   values, tree = tree_flatten((y0, t, args, closure))
   if any(core.typeof(x).manual_axis_type.varying for x in values):
-    # In shard_map, all that the loops carry must vary over the same axes.
+    # In shard_map, all that the loops carry must vary over the same axes
     y0, t, args, _ = tree_unflatten(tree, core.auto_insert_reshard(*values))
-    func, time = _hoist_casts(func, y0, t[0], *args), t[0]
+    func = _hoist_casts(func, y0, t[0], *args)
     closure = Partial(*convert(to_pytree=True))
   traced = [x for x in tree_leaves(closure) if isinstance(x, core.Tracer)]
   if _committed_devices(closure) - _committed_devices((y0, t, args, traced)):
-    # Captured arrays must not choose the devices, and constants do not.
+    # Captured arrays must not choose the devices, and constants do not
     converted, consts = convert()
     return _odeint_wrapper(converted, rtol, atol, mxstep, hmax, y0, t, *args, *consts)
   return _odeint_wrapper(_call_closure, rtol, atol, mxstep, hmax, y0, t, closure, *args)
 
 def _hoist_casts(func, *args):
   # Transposing a cast sums over devices, whose loops differ in length. So casts
-  # of captured values, and what they depend on, are computed before the loops.
+  # of captured values, and what they depend on, are computed before the loops
   jaxpr = jax.make_jaxpr(lambda y, t, *args: core.auto_insert_reshard(
       t, *tree_leaves(func(y, t, *args)))[1:])(*args)
   known, unknown, *_ = pe.partial_eval_jaxpr_custom(
@@ -89,7 +85,7 @@ def _ravel(tree):
   if len(tree_leaves(tree)) == 1:
     return ravel_pytree(tree)
   # XLA's CPU backend can confuse the operands that it fuses with a concatenation,
-  # such as the cotangents of two arrays that func indexes.
+  # such as the cotangents of two arrays that func indexes
   barrier = partial(tree_map, lax.optimization_barrier)
   flat, unravel = ravel_pytree(barrier(tree))
   return flat, lambda x: barrier(unravel(x))
@@ -98,61 +94,71 @@ def _ravel(tree):
 @jax.default_matmul_precision("highest")
 def _odeint_wrapper(func: Callable, rtol, atol, mxstep, hmax, y0, ts, *args):
   y0, unravel = _ravel(y0)
-  args, args_tree = tree_flatten(args)
-  def flat_func(y, t, *args):
-    y_dot = func(unravel(y), t, *tree_unflatten(args_tree, args))
-    y_dot, _ = _ravel(y_dot)
-    return y_dot
+  flat_func = lambda y, t, *args: _ravel(func(unravel(y), t, *args))[0]
   out = _odeint(flat_func, rtol, atol, mxstep, hmax, y0, ts, *args)
   return jax.vmap(unravel)(out)
 
-def _odeint_fwd(func, rtol, atol, mxstep, hmax, y0, *ts_args):
-  y0, *values = custom_derivatives.custom_vjp_primal_tree_values((y0, *ts_args))
-  ys = _odeint(func, rtol, atol, mxstep, hmax, y0, *values)
+def _odeint_fwd(func, rtol, atol, mxstep, hmax, y0, ts, *args):
   # JAX takes the residuals of one derivative of a jitted call for those of
-  # another. So what to differentiate is encoded in shapes, and the structure of
-  # the residuals is the same for all.
-  diff = [jnp.zeros(int(x.perturbed and jnp.issubdtype(v.dtype, jnp.inexact)))
-          for x, v in zip(ts_args, values)]
-  return ys, (ys, values, diff)
+  # another, so only their shapes may say what is differentiated
+  wrt = tree_map(lambda x: jnp.zeros(int(
+      x.perturbed and jnp.issubdtype(x.value.dtype, jnp.inexact))), (ts, args))
+  y0, ts, args = custom_derivatives.custom_vjp_primal_tree_values((y0, ts, args))
+  ys = _odeint(func, rtol, atol, mxstep, hmax, y0, ts, *args)
+  return ys, (ys, ts, args, wrt)
+
+def _merge(diff, nondiff):
+  return tree_map(lambda d, n: n if d is None else d, diff, nondiff,
+                  is_leaf=lambda x: x is None)
 
 @jax.default_matmul_precision("highest")
 def _odeint_rev(func, rtol, atol, mxstep, hmax, res, g):
-  ys, (ts, *args), diff = res
-  is_diff = [x.size > 0 for x in diff]  # of the times and of each argument
+  ys, ts, args, wrt = res
+  # Each of the two has None where the other has a value
+  diff_ts, diff_args = tree_map(lambda w, x: x if w.size else None, wrt, (ts, args))
+  _, nondiff_args = tree_map(lambda w, x: None if w.size else x, wrt, (ts, args))
 
-  def aug_dynamics(augmented_state, neg_t, *args):
-    """Original system augmented with vjp_y and vjp_diff."""
-    y, y_bar, _ = augmented_state
-    nondiff, diff = partition_list(is_diff, [-neg_t, *args])
-    y_dot, vjp_fun = jax.vjp(
-        lambda y, diff: func(y, *merge_lists(is_diff, nondiff, diff)), y, diff)
-    return -y_dot, *vjp_fun(y_bar)
+  def aug_dynamics(augmented_state, t, diff_args, nondiff_args):
+    """Original system augmented with vjp_y, vjp_t and vjp_args."""
+    y, y_bar, *_ = augmented_state
+    # `t` here is negatice time, so we need to negate again to get back to
+    # normal time. See the `odeint` invocation in `scan_fun` below.
+    y_dot, vjpfun = jax.vjp(
+        lambda y, t, diff_args: func(y, t, *_merge(diff_args, nondiff_args)),
+        y, -t, diff_args)
+    y_bar, t_bar, args_bar = vjpfun(y_bar)
+    return (-y_dot, y_bar, None if diff_ts is None else t_bar, args_bar)
+
+  y_bar = g[-1]
+  ts_bar = None
+  t0_bar = None if diff_ts is None else jnp.zeros_like(ts[0])
 
   def scan_fun(carry, i):
-    y_bar, diff_bar = carry
+    y_bar, t0_bar, args_bar = carry
     t_bar = None
-    if is_diff[0]:
-      # Compute effect of moving measurement time, which is not complex
+    if diff_ts is not None:
+      # Compute effect of moving measurement time
+      # `t_bar` should not be complex as it represents time
       t_bar = jnp.dot(func(ys[i], ts[i], *args), g[i]).real.astype(ts.dtype)
-      diff_bar = [diff_bar[0] - t_bar, *diff_bar[1:]]
-    state = odeint(
-        aug_dynamics, (ys[i], y_bar, diff_bar), jnp.array([-ts[i], -ts[i - 1]]),
-        *args, rtol=rtol, atol=atol, mxstep=mxstep, hmax=hmax)
-    _, y_bar, diff_bar = tree_map(lambda x: x[1], state)
-    return (y_bar + g[i - 1], diff_bar), t_bar
+      t0_bar = t0_bar - t_bar
+    # Run augmented system backwards to previous observation
+    _, y_bar, t0_bar, args_bar = odeint(
+        aug_dynamics, (ys[i], y_bar, t0_bar, args_bar),
+        jnp.array([-ts[i], -ts[i - 1]]), diff_args, nondiff_args,
+        rtol=rtol, atol=atol, mxstep=mxstep, hmax=hmax)
+    y_bar, t0_bar, args_bar = tree_map(op.itemgetter(1), (y_bar, t0_bar, args_bar))
+    # Add gradient from current output
+    y_bar = y_bar + g[i - 1]
+    return (y_bar, t0_bar, args_bar), t_bar
 
-  _, diff = partition_list(is_diff, [ts[0], *args])
-  (y_bar, diff_bar), rev_ts_bar = lax.scan(
-      scan_fun, (g[-1], tree_map(jnp.zeros_like, diff)),
-      jnp.arange(len(ts) - 1, 0, -1))
-  if is_diff[0]:
-    t0_bar, *args_bar = diff_bar
-    diff_bar = [jnp.concatenate([t0_bar[None], rev_ts_bar[::-1]]), *args_bar]
-  return y_bar, *merge_lists(
-      is_diff, [None] * (len(is_diff) - len(diff_bar)), diff_bar)
+  init_carry = (g[-1], t0_bar, tree_map(jnp.zeros_like, diff_args))
+  (y_bar, t0_bar, args_bar), rev_ts_bar = lax.scan(
+      scan_fun, init_carry, jnp.arange(len(ts) - 1, 0, -1))
+  if diff_ts is not None:
+    ts_bar = jnp.concatenate([jnp.array([t0_bar]), rev_ts_bar[::-1]])
+  return (y_bar, ts_bar, *args_bar)
 
+_odeint.defvjp(_odeint_fwd, _odeint_rev, symbolic_zeros=True)
 _odeint.fun = edited(
     _odeint, "[0] + carry",
     "[core.auto_insert_reshard(0, target_t)[0]] + carry").fun
-_odeint.defvjp(_odeint_fwd, _odeint_rev, symbolic_zeros=True)
