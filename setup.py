@@ -52,7 +52,7 @@ setup(
     # Directories that are not packages.
     package_data={
         "jax_patch": ["_children/*.py"],
-        "upstream_diff": ["**/*.md", "**/*.py"],
+        "upstream_diff": ["**/*.md", "**/*.py", "**/*.rst", "**/*.toml"],
     },
     python_requires=">=3.11",
     install_requires=[

@@ -14,8 +14,11 @@
 
 """A source tree with little more in it than what the patch looks at."""
 
+import collections
+
 from upstream_diff import imports
 from upstream_diff import patch
+from upstream_diff import series
 
 
 _CUSTOM_DERIVATIVES = '''\
@@ -50,9 +53,9 @@ def _maybe_perturbed(x: Any) -> bool:
 
 @cache()
 def _closure_convert_for_avals(fun, in_tree, debug):
-  return fun, split(_maybe_perturbed, in_tree)
+  return fun, partition_list(_maybe_perturbed, in_tree)
 
-def split(choice, lst):
+def partition_list(choice, lst):
   return [choice(x) for x in lst]
 
 
@@ -189,12 +192,13 @@ pytype_strict_library(
 )
 
 pytype_strict_library(
-    name = "structures",
-    srcs = [
-        "literals.py",
-        "tree_util.py",
-    ],
-    deps = [":core"],
+    name = "basearray",
+    srcs = ["basearray.py"],
+)
+
+pytype_strict_library(
+    name = "literals",
+    srcs = ["literals.py"],
 )
 '''
 
@@ -208,6 +212,7 @@ jax_multiplatform_test(
 jax_multiplatform_test(
     name = "ode_test",
     srcs = ["ode_test.py"],
+    deps = ["//jax/experimental:ode"] + py_deps(["numpy"]),
 )
 '''
 
@@ -246,13 +251,13 @@ Vectorization
 def write(root):
   """Writes a source tree with little more than what the patch looks at."""
   files = {
-      "jax/__init__.py": "from jax.custom_derivatives import (\n"
-                         "  closure_convert as closure_convert)\n",
-      "jax/version.py": '_version = "0.0.1"\n',
+      "jax/__init__.py": "__getattr__ = 0\n",
+      "jax/version.py": '_version = "0.12.0"\n',
       "jax/custom_derivatives.py": "from jax._src.custom_derivatives import (\n"
                                    "  closure_convert as closure_convert,\n"
                                    "  linear_call as linear_call,\n)\n"
-                                   "SymbolicZero = 0\n",
+                                   "SymbolicZero = 0\n"
+                                   "custom_vjp_primal_tree_values = 0\n",
       "jax/_src/custom_derivatives.py": _CUSTOM_DERIVATIVES,
       "jax/experimental/ode.py": _ODE,
       "jax/_src/BUILD": _BUILD,
@@ -262,21 +267,28 @@ def write(root):
       "CHANGELOG.md": _CHANGELOG,
       "docs/jax.rst": _DOCS,
   }
-  # What the patch imports from elsewhere.
-  needed = {}
-  for f in [*patch._MIRROR.glob("*.py"), *patch._MIRROR.glob("*/*.py")]:
+  # What the patch takes from elsewhere.
+  needed = collections.defaultdict(set)
+  for f in [*series.MIRROR.glob("*.py"), *series.MIRROR.glob("*/*.py"),
+            *series.DIRECTORY.glob("*/jax/**/*.py")]:
     if f.name[0] == "_" or f.name == "api.py":
       continue
-    for i in imports.imports_of(f.read_text()).values():
+    text = f.read_text()
+    found = imports.imports_of(text)
+    for i in found.values():
       if i.module and i.module.partition(".")[0] == "jax":
-        needed.setdefault(i.module, set()).add(i.attr)
+        needed[i.module].add(i.attr)
+    for name, attr in patch._attributes(text):
+      if name[0] != "_" and name in found and (
+          found[name].module or "").startswith("jax."):
+        needed[f"{found[name].module}.{found[name].attr}"].add(attr)
   for module, names in needed.items():
-    path = f"{module.replace('.', '/')}.py"
+    path = series.path_of(module)
     if module not in ("jax", "jax._src") and path not in files:
       files[path] = "".join(f"{name} = 0\n" for name in sorted(names))
   for name in needed["jax._src"]:
     files.setdefault(f"jax/_src/{name}.py", "")
-  files |= {"jax/_src/__init__.py": "", "jax/lax.py": ""}
+  files |= {"jax/_src/__init__.py": "", "jax/lax.py": "__getattr__ = 0\n"}
   for path, text in files.items():
     (root / path).parent.mkdir(parents=True, exist_ok=True)
     (root / path).write_text(text)

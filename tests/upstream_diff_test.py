@@ -20,6 +20,7 @@ import re
 import subprocess
 import sys
 import tempfile
+import unittest
 
 from absl.testing import absltest, parameterized
 
@@ -29,6 +30,7 @@ from jax._src import test_util as jtu
 import small_tree
 from upstream_diff import __main__ as command
 from upstream_diff import patch
+from upstream_diff import series
 from upstream_diff.base import Base, BaseError
 from upstream_diff.diff import apply_to, mail, unified_diff
 
@@ -55,10 +57,25 @@ class _TreeTestCase(jtu.JaxTestCase):
     """Returns the exit code, what was written, and what was said."""
     done = subprocess.run(
         [sys.executable, "-m", "upstream_diff", *map(str, args)],
-        cwd=patch._MIRROR.parent, capture_output=True, text=True)
+        cwd=series.TESTS.parent, capture_output=True, text=True)
     return done.returncode, done.stdout, done.stderr
 
 
+class OlderTest(_TreeTestCase):
+
+  def test_is_refused(self):
+    small_tree.write(self.tmp)
+    (self.tmp / "jax/version.py").write_text('_version = "0.10.2"\n')
+    out = self.tmp / "out"
+    for args in (["-o", out], ["--series", out]):
+      code, text, error = self.run_command("--upstream", self.tmp, *args)
+      self.assertEqual((code, text), (2, ""))
+      self.assertRegex(error, r"This is jax 0\.10\.2, .* 0\.11 and later")
+      self.assertFalse(out.exists())
+
+
+@unittest.skipIf(jax.version._version_as_tuple(jax.__version__) < (0, 11),
+                 "The diff is made for later versions.")
 class InstalledTest(_TreeTestCase):
 
   def test_writes_the_package_alone(self):
@@ -101,13 +118,13 @@ class InstalledTest(_TreeTestCase):
             "patch.changed_files(base.Base.find(None)); "
             "print('jax' in sys.modules)")
     out = subprocess.run([sys.executable, "-c", code], check=True, text=True,
-                         cwd=patch._MIRROR.parent, capture_output=True)
+                         cwd=series.TESTS.parent, capture_output=True)
     self.assertEqual(out.stdout, "False\n")
 
   def test_notes(self):
     code, text, _ = self.run_command("--notes")
     self.assertEqual(code, 0)
-    for thread in ("5222", "14760", "6415", "21116"):
+    for thread in ("14760", "6415", "21116", "6867", "5244"):
       self.assertIn(thread, text)
 
 
@@ -123,15 +140,13 @@ class SmallTreeTest(_TreeTestCase):
 
   def test_replaces_in_place(self):
     new = self.patched("jax/_src/custom_derivatives.py")
-    ours = (patch._MIRROR / "custom_derivatives.py").read_text()
-    body = ours[ours.index("def closure_convert("):]
-    # The definition, with what is new after it, where the old one was.
+    # The definition, with what is new after it, where the old one was. The
+    # docstring is upstream's, with what the mirror adds.
     self.assertIn("# What is said here goes with what is replaced.\n"
-                  + body[:body.index('  """Makes')], new)
+                  "def closure_convert(", new)
+    self.assertIn('  """Old.\n\n  For example, ', new)
     self.assertLess(new.index("### Closures"), new.index("def closure_convert"))
-    self.assertLess(new.index("class _ConvertedFunction"),
-                    new.index("### After"))
-    self.assertNotIn("Old.", new)
+    self.assertLess(new.index("def closure_to_pytree"), new.index("### After"))
 
   def test_leaves_the_rest_alone(self):
     new = self.patched("jax/_src/custom_derivatives.py")
@@ -140,35 +155,28 @@ class SmallTreeTest(_TreeTestCase):
                  old[old.index("\n\n### After"):]):
       self.assertIn(kept, new)
 
-  def test_removes_what_nothing_uses_any_more(self):
+  def test_removes(self):
     new = self.patched("jax/_src/custom_derivatives.py")
-    self.assertNotIn("_closure_convert_for_avals", new)
-    self.assertNotIn("def split(", new)
-    # Its test goes too, and what that has imported.
+    self.assertNotIn("def partition_list(", new)
     self.assertNotIn("_maybe_perturbed", new)
+    # And the imports that are needed no more.
     test = self.patched("tests/custom_api_test.py")
-    self.assertNotIn("_internal_helper_function", test)
     self.assertNotIn("from jax._src import custom_derivatives", test)
     header = new.partition("\nmap = ")[0]
     self.assertNotRegex(header, r"\b_?cache\b")
-    ode = self.patched("jax/experimental/ode.py")
-    self.assertNotIn("ravel_first_arg", ode)
-    self.assertNotIn("import operator", ode)
 
-  def test_keeps_what_other_files_use(self):
-    user = self.tmp / "jax/_src/user.py"
-    user.write_text("from jax._src.custom_derivatives import split\n"
-                    "from jax._src import custom_derivatives as cd\n"
-                    "from jax._src import custom_derivatives\n"
-                    "x = custom_derivatives.cache\n")
-    new = self.patched("jax/_src/custom_derivatives.py")
-    self.assertIn("def split(choice, lst):\n", new)
-    self.assertRegex(new, r"from jax._src.util import \(?\s*cache, ")
+  def test_keeps_imports_that_other_files_use(self):
+    (self.tmp / "jax/_src/user.py").write_text(
+        "from jax._src import custom_derivatives\n"
+        "x = custom_derivatives.cache\n")
+    self.assertRegex(self.patched("jax/_src/custom_derivatives.py"),
+                     r"from jax._src.util import \(?\s*cache, ")
 
   def test_imports_are_upstream_s(self):
     header = self.patched("jax/_src/custom_derivatives.py").partition(
         "\nmap = ")[0]
-    self.assertIn("from jax._src.jaxpr_key import closure_key\n", header)
+    self.assertIn("\n\nimport numpy as np\n\nfrom jax._src import ", header)
+    self.assertIn("from jax._src.jaxpr_key import FrozenArray, jaxpr_key", header)
     ode = self.patched("jax/experimental/ode.py")
     self.assertIn("from jax import custom_derivatives\nfrom jax import lax\n",
                   ode)
@@ -190,17 +198,9 @@ class SmallTreeTest(_TreeTestCase):
     new = self.patched("tests/custom_api_test.py")
     self.assertEqual(
         re.findall(r"^class (\w+)\(jtu", new, re.MULTILINE),
-        ["CustomJVPTest", "CustomVJPTest"])
-    # The superseded test is replaced where it was.
-    self.assertNotIn("stays inside", new)
-    self.assertEqual(new.count("def test_maybe_perturbed_int_regression"), 1)
-    names = re.findall(r"  def (test_\w+)", new)
-    self.assertLess(names.index("test_first"),
-                    names.index("test_maybe_perturbed_int_regression"))
-    # New ones go beside those of the same function.
-    i = names.index("test_closure_convert")
-    self.assertStartsWith(names[i + 1], "test_closure_convert_")
-    self.assertEqual(names[-1], "test_last")
+        ["CustomJVPTest", "CustomVJPTest", "ClosureConvertTest"])
+    # What pinned the old behaviour goes.
+    self.assertNotIn("maybe_perturbed", new)
     self.assertNotIn("jax.config.parse_flags_with_absl", new)
     self.assertEqual(new.count("if __name__"), 1)
     ode = self.patched("tests/ode_test.py")
@@ -228,7 +228,8 @@ class SmallTreeTest(_TreeTestCase):
     build = self.patched("jax/_src/BUILD")
     self.assertIn(
         '        "custom_derivatives.py",\n        "jaxpr_key.py",\n', build)
-    self.assertIn('        ":core",\n        ":structures",\n', build)
+    self.assertIn('        ":core",\n        ":literals",\n        '
+                  '"//jax/_src/lib",\n    ] + py_deps("numpy"),\n', build)
     self.assertIn('    name = "jaxpr_key_test",\n'
                   '    srcs = ["jaxpr_key_test.py"],\n',
                   self.patched("tests/BUILD"))
@@ -244,15 +245,13 @@ class SmallTreeTest(_TreeTestCase):
                  ["commit", "-qm", "base"]):
       _git(self.tmp, *args)
     files = patch.changed_files(self.base)
-    here = os.getcwd()
-    os.chdir(self.tmp)
-    self.addCleanup(os.chdir, here)
     (self.tmp / ".git" / "mail").write_text(
-        mail(files, patch.SUBJECT, patch.BODY))
+        mail(self.tmp, files, patch.SUBJECT, patch.BODY))
     _git(self.tmp, "am", "-q", ".git/mail")
     log = _git(self.tmp, "log", "-1", "--format=%an%n%B")
     self.assertStartsWith(log, "A Person\nComplete jax.closure_convert")
-    self.assertIn("#5222", log)
+    for p in series.PATCHES:
+      self.assertIn(f"\n\n{p.subject}\n\n", log)
     for path, (_, after) in files.items():
       self.assertEqual((self.tmp / path).read_text(), after)
     self.assertEmpty(_git(self.tmp, "status", "--porcelain"))
@@ -262,11 +261,8 @@ class SmallTreeTest(_TreeTestCase):
   def test_format_patch_without_author(self):
     with jtu.set_env(GIT_CONFIG_GLOBAL=os.devnull, GIT_CONFIG_NOSYSTEM="1",
                      GIT_CEILING_DIRECTORIES=str(self.tmp.parent)):
-      here = os.getcwd()
-      os.chdir(self.tmp)
-      self.addCleanup(os.chdir, here)
       with self.assertRaisesRegex(BaseError, "set user.name and user.email"):
-        mail(patch.changed_files(self.base), "Subject", "Body.")
+        mail(self.tmp, patch.changed_files(self.base), "Subject", "Body.")
 
   @parameterized.named_parameters(
       ("definition", "jax/_src/custom_derivatives.py", "def closure_convert",
@@ -274,9 +270,11 @@ class SmallTreeTest(_TreeTestCase):
        " in jax/_src/custom_derivatives.py"),
       ("rule", "jax/experimental/ode.py", "_odeint_rev", "_rev",
        "_odeint_rev should be there and is not: .*jax/experimental/ode.py"),
-      ("import", "jax/_src/api_util.py", "flatten_fun", "other",
-       "flatten_fun should be there and is not: .*jax/_src/api_util.py"),
-      ("class", "tests/ode_test.py", "ODETest", "Other", "ODETest should be"),
+      ("import", "jax/_src/util.py", "merge_lists", "other",
+       "merge_lists should be there and is not: .*jax/_src/util.py"),
+      ("attribute", "jax/_src/interpreters/partial_eval.py",
+       "trace_to_jaxpr_nocache", "other",
+       "trace_to_jaxpr_nocache should be there .*/partial_eval.py"),
       ("changelog", "CHANGELOG.md", "Unreleased", "JAX 2", "Unreleased"),
       ("docs", "docs/jax.rst", "closure_convert", "f", "docs/jax.rst"),
       ("bazel", "jax/_src/BUILD", '"custom_derivatives"', '"x"', "target"),
@@ -291,7 +289,7 @@ class SmallTreeTest(_TreeTestCase):
     with self.assertRaisesRegex(BaseError, message):
       patch.changed_files(self.base)
 
-  @parameterized.parameters("jax/_src/api_util.py", "CHANGELOG.md",
+  @parameterized.parameters("jax/_src/util.py", "CHANGELOG.md",
                             "jax/experimental/ode.py")
   def test_missing_file(self, path):
     (self.tmp / path).unlink()
@@ -321,7 +319,7 @@ class SmallTreeTest(_TreeTestCase):
       (self.tmp / "a_file").touch()
       code, text, error = self.run_command("--upstream", tree, "-o", out)
       self.assertEqual((code, text), (2, ""))
-      self.assertRegex(error, "^upstream_diff: .*(no directory|not a source)")
+      self.assertRegex(error, "^upstream_diff: .*(is not a directory|not a source)")
       self.assertFalse(out.exists())
 
   def test_output_cannot_be_written(self):

@@ -14,7 +14,6 @@
 
 """Tests of how a mirror file is merged into one of upstream."""
 
-import pathlib
 import textwrap
 
 from absl.testing import absltest, parameterized
@@ -24,21 +23,20 @@ from jax._src import test_util as jtu
 
 from upstream_diff import imports
 from upstream_diff import merge
-from upstream_diff import patch
+from upstream_diff import series
 
 jax.config.parse_flags_with_absl()
 
 
 class MergeTest(jtu.JaxTestCase):
 
-  def merge(self, base, mirror):
-    merged, _ = merge.merge(textwrap.dedent(base), textwrap.dedent(mirror))
-    return merged
+  def merge(self, base, mirror, names=None):
+    return merge.merge(textwrap.dedent(base), textwrap.dedent(mirror), names)
 
   def test_with_itself(self):
-    for path in pathlib.Path(patch._MIRROR).glob("*.py"):
+    for path in series.MIRROR.glob("*.py"):
       text = path.read_text()
-      self.assertEqual(merge.merge(text, text), (text, []))
+      self.assertEqual(merge.merge(text, text), text)
 
   def test_keeps_docstring_and_comments(self):
     base = """\
@@ -63,6 +61,74 @@ class MergeTest(jtu.JaxTestCase):
           '''
           return 2
         """))
+
+  def test_docstring_by_sections(self):
+    base = """\
+        def f(x):
+          \"""Of upstream.
+
+          More.
+
+          Args:
+            x: an array.
+
+          Returns:
+            An array.
+          \"""
+          return 1
+        """
+    mirror = """\
+        def f(x):
+          \"""Added::
+
+            f(1)
+
+          Args:
+            y: another one.
+          \"""
+          return 2
+        """
+    expected = textwrap.dedent("""\
+        def f(x):
+          \"""Of upstream.
+
+          More.
+
+          Added::
+
+            f(1)
+
+          Args:
+            x: an array.
+            y: another one.
+
+          Returns:
+            An array.
+          \"""
+          return 2
+        """)
+    self.assertEqual(self.merge(base, mirror), expected)
+    self.assertEqual(self.merge(expected, mirror), expected)
+
+  def test_only_what_is_named(self):
+    base = "def a(): pass\n\ndef z(): pass\n"
+    mirror = ("def a(): x\n\ndef b(): pass\n\ndef c(): pass\n\n"
+              "class D:\n\n  def e(self): pass\n\n  # Why.\n"
+              "  def f(self): pass\n\n  def g(self): pass\n\n"
+              "def z(): x\n")
+    once = self.merge(base, mirror, {"c", "D.f"})
+    self.assertEqual(
+        once, "def a(): pass\n\ndef c(): pass\n\nclass D:\n\n  # Why.\n"
+        "  def f(self): pass\n\ndef z(): pass\n")
+    self.assertEqual(self.merge(once, mirror, {"a", "b", "D.e", "D.g", "z"}),
+                     mirror)
+
+  def test_remove(self):
+    text = "x = 1\n\n# Why.\ndef f(): pass\n\n\nclass C:\n  y = 2\n  z = 3\n"
+    self.assertEqual(merge.remove(text, "f"),
+                     "x = 1\n\n\nclass C:\n  y = 2\n  z = 3\n")
+    self.assertEqual(merge.remove(text, "C.z"), text.removesuffix("  z = 3\n"))
+    self.assertIsNone(merge.remove(text, "C.f"))
 
   def test_new_before_what_follows_it(self):
     base = "x = 1\n\n\nclass C:\n  pass\n"

@@ -17,6 +17,7 @@
 import os
 import pathlib
 import subprocess
+import sys
 import tempfile
 
 from absl.testing import absltest
@@ -26,106 +27,66 @@ from jax._src import test_util as jtu
 
 import small_tree
 from upstream_diff import __main__ as command
-from upstream_diff import check_series
+from upstream_diff import check
 from upstream_diff import patch
+from upstream_diff import run_tests
 from upstream_diff import series
-from upstream_diff import stage
 from upstream_diff.base import Base, BaseError
-from upstream_diff.merge import statements, tree_of
-from upstream_diff.notes import notes
 
 jax.config.parse_flags_with_absl()
 
 _LAST = len(series.PATCHES)
 
 
-def _mirror(path):
-  if path.startswith("tests/"):
-    return (patch._TESTS / path.rpartition("/")[2]).read_text()
-  return patch._MIRRORS[path][1].read_text()
+class PatchesTest(jtu.JaxTestCase):
 
-
-def _names(text):
-  # As the table has them.
-  names = set()
-  def visit(body, prefix):
-    for s in statements(text, body):
-      names.add(prefix + stage.name_of(s))
-      if hasattr(s.node, "name"):
-        visit(s.node.body, f"{prefix}{stage.name_of(s)}/")
-  visit(tree_of(text).body, "")
-  return names
-
-
-class TableTest(jtu.JaxTestCase):
-
-  def test_all_that_is_listed_is_there(self):
+  def test_forms_of_their_own_are_named(self):
     for p in series.PATCHES:
-      for path, items in p.owns.items():
-        if path not in patch._MIRRORS and path not in patch._EXPECTED_TESTS:
-          self.assertNotEmpty(_mirror(path))
-          continue
-        names = _names(_mirror(path))
-        last = {name.rpartition("/")[2] for name in names}
-        for item in items:
-          if "*" not in item and "/doc:" not in item:
-            self.assertIn(item, last if item.startswith("test") else names)
+      for file in p.directory.rglob("*.py"):
+        path = file.relative_to(p.directory).as_posix()
+        named = {name for what in ("adds", "changes")
+                 for name in p.names(what).get(path, ())}
+        if path not in p.content.get("files", ()):
+          self.assertContainsSubset(
+              series.defined(file.read_text()) - {"map", "zip"}, named)
 
-  def test_every_test_belongs_to_a_patch(self):
-    for path in patch._EXPECTED_TESTS:
-      for name in _names(_mirror(path)):
-        if name.count("/") == 1 and "/test" in name:
-          self.assertIsNotNone(series.owner(path, name.partition("/")[2]), name)
-
-  def test_the_last_stage_is_the_mirror(self):
-    for path in [*patch._MIRRORS, *patch._EXPECTED_TESTS]:
-      text = _mirror(path)
-      self.assertEqual(_names(stage.mirror_at(path, text, _LAST)), _names(text))
-
-  def test_each_stage_has_more(self):
-    for path in [*patch._MIRRORS, *patch._EXPECTED_TESTS]:
-      text, before = _mirror(path), set()
-      for k in range(_LAST + 1):
-        at = stage.mirror_at(path, text, k)
-        names = {n for n in _names(at or "")
-                 if n.count("/") == ("/test" in n)}  # without what is local
-        self.assertContainsSubset(before, names)
-        before = names
-
-  def test_nothing_before_the_first(self):
-    for path in patch._MIRRORS:
-      self.assertIsNone(stage.mirror_at(path, _mirror(path), 0))
-
-  def test_listed_twice(self):
-    patches, series.PATCHES = series.PATCHES, (
-        series.Patch("x", {"a.py": ["f", "test_*"]}),) * 2
-    self.addCleanup(setattr, series, "PATCHES", patches)
-    self.assertIsNone(series.owner("a.py", "g"))
-    for name in ("f", "test_f"):
-      with self.assertRaisesRegex(AssertionError, "listed under 2 patches"):
-        series.owner("a.py", name)
-
-  def test_the_exact_name_comes_first(self):
-    patches, series.PATCHES = series.PATCHES, (
-        series.Patch("x", {"a.py": ["test_*"]}),
-        series.Patch("y", {"a.py": ["test_f"]}))
-    self.addCleanup(setattr, series, "PATCHES", patches)
-    self.assertEqual(series.owner("a.py", "test_f"), 2)
-    self.assertEqual(series.owner("a.py", "test_g"), 1)
-
-  def test_texts(self):
+  def test_messages(self):
     for p in series.PATCHES:
-      self.assertLess(len(p.subject), 73)
-      self.assertNotEndsWith(p.subject, ".")
-      section, bullet = p.changelog
-      self.assertIn(section, ("New features", "Changes", "Bug fixes"))
-      for line in [*p.body.splitlines(), *bullet]:
+      for line in [p.subject, *p.body.splitlines()]:
+        self.assertLess(len(line), 81)
+      for line in (p.changelog or ("", []))[1]:
         self.assertLess(len(line), 81)
       self.assertRegex(p.body, r"#\d{4,5}")
-      for what in ("**Look at**", "**For users**", "**What may break**",
-                   "**Threads**"):
-        self.assertIn(what, p.note)
-      self.assertIn(p.note, notes())
+      self.assertIn(p.note, command.notes())
+
+
+class RunTestsTest(jtu.JaxTestCase):
+
+  def test_each_file_by_itself(self):
+    with tempfile.TemporaryDirectory() as tmp:
+      tree = pathlib.Path(tmp).resolve()
+      for path, text in {
+          "jax/__init__.py": "", "jax/sub.py": "",
+          "tests/a_test.py": "import unittest, jax.sub\n"
+                             "class A(unittest.TestCase):\n"
+                             "  def test_x(self): jax.sub\n"
+                             "  def test_x_more(self): assert False\n"
+                             "  def test_y(self): pass\n",
+          "tests/b_test.py": "import unittest, jax\n"
+                             "class B(unittest.TestCase):\n"
+                             "  def test_x(self): jax.sub\n"}.items():
+        (tree / path).parent.mkdir(exist_ok=True)
+        (tree / path).write_text(text)
+      files = sorted((tree / "tests").glob("*_test.py"))
+      ignore = lambda line: None
+      self.assertEqual(
+          {t: o.what for t, o in run_tests.run(
+              "", files, tree, ignore, step=1).items()},
+          {"a_test.A.test_x": "passed", "a_test.A.test_x_more": "failed",
+           "a_test.A.test_y": "passed", "b_test.B.test_x": "failed"})
+      only = run_tests.run("", files[:1], tree, ignore, step=0,
+                           added=["a_test.A.test_x"])
+      self.assertEqual([*only], ["a_test.A.test_x"])
 
 
 class SmallTreeTest(jtu.JaxTestCase):
@@ -155,13 +116,8 @@ class SmallTreeTest(jtu.JaxTestCase):
         capture_output=True).stdout
 
   def write_series(self, name):
-    here = os.getcwd()
-    os.chdir(self.tree)
-    try:
-      code = command.main(["--series", str(self.tmp / name), "--upstream",
-                           str(self.tree)])
-    finally:
-      os.chdir(here)
+    code = command.main(["--series", str(self.tmp / name), "--upstream",
+                         str(self.tree)])
     self.assertEqual(code, 0)
     return sorted((self.tmp / name).glob("*"))
 
@@ -175,7 +131,7 @@ class SmallTreeTest(jtu.JaxTestCase):
     self.assertEqual([f.name[:4] for f in files],
                      [f"000{k}" for k in range(1, _LAST + 1)])
     for p, file in zip(series.PATCHES, files):
-      self.git("am", "-q", str(file))
+      self.git("am", "-q", "--keep-non-patch", str(file))
       self.assertEqual(self.git("log", "-1", "--format=%B").strip(),
                        f"{p.subject}\n\n{p.body}")
       for source in (self.tree / "jax").rglob("*.py"):
@@ -183,54 +139,74 @@ class SmallTreeTest(jtu.JaxTestCase):
     self.assertIsWhole()
 
   def test_each_has_its_own_parts(self):
-    for number, files in patch.series_files(self.base()).items():
-      self.assertIn("CHANGELOG.md", files)
-      self.assertTrue(any(path.startswith("tests/") and path.endswith(".py")
-                          for path in files))
+    for files in patch.series_files(self.base()).values():
       self.assertTrue(any(path.startswith("jax/") for path in files))
-      self.assertNotEmpty(check_series._added(files))
+    # The docstring's examples run as they are.
+    self.assertLen([files for files in patch.series_files(self.base()).values()
+                    if check.added_tests(files)], _LAST - 1)
+
+  def test_ends_at_the_mirrors(self):
+    base = self.base().changed(self.whole)
+    self.assertEmpty(patch.unlike_mirrors(base))
 
   def test_rebase_on_those_that_were_merged(self):
     files = self.write_series("all")
     for number, file in enumerate(files, 1):
-      self.git("am", "-q", str(file))
+      self.git("am", "-q", "--keep-non-patch", str(file))
       self.git("tag", f"merged-{number}")
     for number in range(1, _LAST):
       self.git("checkout", "-q", f"merged-{number}")
       left = self.write_series(f"after-{number}")
       self.assertEqual([f.name for f in left], [f.name for f in files[number:]])
       for file in left:
-        self.git("am", "-q", str(file))
+        self.git("am", "-q", "--keep-non-patch", str(file))
       self.assertIsWhole()
 
   def test_all_are_there(self):
     for file in self.write_series("all"):
-      self.git("am", "-q", str(file))
+      self.git("am", "-q", "--keep-non-patch", str(file))
     with self.assertRaisesRegex(BaseError, "has the patch already"):
       patch.series_files(self.base())
 
   def test_merged_with_changes(self):
     # What was changed in review has to be taken over, and not taken back.
-    self.git("am", "-q", str(self.write_series("all")[0]))
+    self.git("am", "-q", "--keep-non-patch", str(self.write_series("all")[0]))
     ode = self.tree / "jax/experimental/ode.py"
     text = ode.read_text()
     self.assertIn("def _merge(diff, nondiff):\n", text)
     ode.write_text(text.replace("def _merge(diff, nondiff):\n",
                                 "def _merge(diff, nondiff):\n  assert diff\n"))
     self.git("commit", "-qam", "change")
-    with self.assertRaisesRegex(BaseError, "ode.py has _merge, but otherwise"):
+    with self.assertRaisesRegex(BaseError, "ode.py has _merge already, "):
       patch.series_files(self.base())
 
-  def test_a_test_to_drop_is_not_there(self):
+  def test_what_goes_is_not_there(self):
     test = self.tree / "tests/custom_api_test.py"
     test.write_text(test.read_text().replace("_internal_helper_", "_other_"))
-    with self.assertRaisesRegex(BaseError, "should have the test CustomJVP"):
+    with self.assertRaisesRegex(BaseError, "should be there and is not"):
       patch.changed_files(self.base())
+
+  def test_what_goes_is_used(self):
+    user = self.tree / "jax/_src/user.py"
+    for text in ("from jax._src.custom_derivatives import (\n    partial,\n"
+                 "    partition_list)\n",
+                 "from jax._src import custom_derivatives\n"
+                 "x = custom_derivatives.partition_list\n"):
+      user.write_text(text)
+      with self.assertRaisesRegex(BaseError, "Other files use partition_list"):
+        patch.changed_files(self.base())
 
   def test_directory_with_patches(self):
     self.write_series("all")
-    self.assertEqual(command.main(
-        ["--series", str(self.tmp / "all"), "--upstream", str(self.tree)]), 2)
+    before = {f: f.read_text() for f in (self.tmp / "all").glob("*")}
+    done = subprocess.run(
+        [sys.executable, "-m", "upstream_diff", "--series", self.tmp / "all",
+         "--upstream", self.tree], cwd=series.TESTS.parent, env=self.env,
+        capture_output=True, text=True)
+    self.assertEqual(done.returncode, 2)
+    self.assertRegex(done.stderr, "There are patches in .* Remove them, or name")
+    self.assertEqual({f: f.read_text() for f in (self.tmp / "all").glob("*")},
+                     before)
 
 
 if __name__ == "__main__":

@@ -20,12 +20,10 @@ import pathlib
 import re
 import sys
 
-from upstream_diff import notes
 from upstream_diff import patch
 from upstream_diff import premerge
 from upstream_diff.base import Base, BaseError
-from upstream_diff.check import check
-from upstream_diff.check_series import check_series
+from upstream_diff.check import check, check_series
 from upstream_diff.diff import mail, unified_diff
 from upstream_diff.series import PATCHES
 
@@ -69,7 +67,7 @@ def main(args: list[str] | None = None) -> int:
     parser.error("--series DIR and --check write no file")
   try:
     if options.notes:
-      _write(options.output, notes.notes())
+      _write(options.output, notes())
       return 0
     base = Base.find(options.upstream)
     log = functools.partial(print, flush=True)
@@ -87,7 +85,8 @@ def main(args: list[str] | None = None) -> int:
     files = module.changed_files(base)
     if options.check:
       return 0 if check(base, files, options.quick, log) else 1
-    _write(options.output, mail(files, module.SUBJECT, module.BODY)
+    _write(options.output,
+           mail(base.root, files, module.SUBJECT, module.BODY)
            if options.format_patch else unified_diff(files))
   except BaseError as error:
     print(f"upstream_diff: {error}", file=sys.stderr)
@@ -95,30 +94,38 @@ def main(args: list[str] | None = None) -> int:
   return 0
 
 
+def notes() -> str:
+  """Returns the notes for reviewers, with the table of the last check."""
+  here = pathlib.Path(__file__).parent
+  text = (here / "review_notes.md").read_text(encoding="utf-8")
+  series = "\n\n".join(f"## {number}. {p.subject}\n\n{p.note}"
+                       for number, p in enumerate(PATCHES, 1))
+  table = (here / "patches" / "table.md").read_text(encoding="utf-8").rstrip()
+  return text.replace("SERIES", series).replace("TABLE", table)
+
+
 def _write_series(base: Base, directory: pathlib.Path, log):
-  names = {}
-  for number, p in enumerate(PATCHES, 1):
+  mails = {}
+  for number, files in patch.series_files(base).items():
+    p = PATCHES[number - 1]
     slug = re.sub(r"\W+", "-", p.subject).strip("-")
-    names[number] = f"{number:04}-{slug[:52].rstrip('-')}.patch"
-  series = patch.series_files(base)
-  mails = {
-      number: mail(files, PATCHES[number - 1].subject, PATCHES[number - 1].body,
-                   f"PATCH {number}/{len(PATCHES)}")
-      for number, files in series.items()}
-  for number in range(1, len(PATCHES) + 1):
-    if number not in mails:
-      log(f"{names[number]}: is in the tree already")
+    mails[f"{number:04}-{slug[:52].rstrip('-')}.patch"] = mail(
+        base.root, files, p.subject, p.body, f"PATCH {number}/{len(PATCHES)}")
+  for p in PATCHES[:len(PATCHES) - len(mails)]:
+    log(f"{p.subject}: is in the tree already")
   try:
     directory.mkdir(parents=True, exist_ok=True)
     if there := sorted(directory.glob("*.patch")):
-      raise BaseError(f"There are patches in {directory} already: "
-                      f"{there[0].name}.")
+      raise BaseError(f"There are patches in {directory} already, such as "
+                      f"{there[0].name}. Remove them, or name a directory that"
+                      " has none.")
   except OSError as error:
     raise BaseError(
         f"{directory} cannot be made: {error.strerror}.") from error
-  for number, text in mails.items():
-    _write(str(directory / names[number]), text)
-    log(names[number])
+  for name, text in mails.items():
+    _write(str(directory / name), text)
+    log(name)
+  log("Apply them with: git am --keep-non-patch")
 
 
 def _write(output: str | None, text: str):

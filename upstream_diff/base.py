@@ -54,7 +54,7 @@ class Base:
       return cls(pathlib.Path(spec.origin).parent.parent, installed=True)
     root = pathlib.Path(upstream).resolve()
     if not root.is_dir():
-      raise BaseError(f"{root} is no directory.")
+      raise BaseError(f"{root} is not a directory.")
     base = cls(root, installed=False)
     for path in ("jax/__init__.py", "jax/version.py"):
       if not base.exists(path):
@@ -92,13 +92,12 @@ class Base:
     return re.search(r"^_?_?version_?_? = ['\"](.*)['\"]$",
                      self.read("jax/version.py"), re.MULTILINE)[1]
 
-  def check_defines(self, path: str, names: list[str]):
-    """Raises a BaseError for names that the file does not bind."""
-    bound = bound_names(parse(self.read(path), path))
-    if missing := [n for n in names if n not in bound]:
+  def check_version(self):
+    """Raises a BaseError if this JAX is older than the patches are for."""
+    if [*map(int, re.findall(r"\d+", self.version)[:2])] < [0, 11]:
       raise BaseError(
-          f"{', '.join(missing)} should be there and is not: looked for it in "
-          f"{path} of jax {self.version} in {self.root}.")
+          f"This is jax {self.version}, in {self.root}. The diff is made for "
+          "jax 0.11 and later.")
 
   def module_path(self, module: str) -> str | None:
     """Returns the file of a module of JAX."""
@@ -119,25 +118,19 @@ class Base:
       # What comes from compiled modules, or with a star, does not show.
       if attr not in bound and "*" not in bound and (
           "__getattr__" not in bound):
-        self.check_defines(path, [attr])
+        raise BaseError(
+            f"{attr} should be there and is not: looked for it in {path} of "
+            f"jax {self.version} in {self.root}.")
 
   def uses(self, module: str, name: str, but_not_in: str) -> bool:
     """Whether other files of the tree take a name out of a module."""
-    tail = module.rpartition(".")[2]
-    attribute = re.compile(rf"\b{tail}\.{name}\b")
-    from_import = re.compile(rf"\b{tail} import\b")
-    for path, text in (self._stored | self._texts).items():
-      if path == but_not_in or name not in text or tail not in text:
-        continue
-      if f"{tail}.{name}" in text and attribute.search(text):
-        return True
-      if f"{tail} import" in text and from_import.search(text) and any(
-          isinstance(node, ast.ImportFrom) and node.module
-          and node.module.split(".")[-1] == tail
-          and any(a.name in (name, "*") for a in node.names)
-          for node in ast.walk(parse(text, path))):
-        return True
-    return False
+    tail = re.escape(module.rpartition(".")[2])
+    use = re.compile(
+        rf"\b{tail}\.{name}\b|"
+        rf"\b{tail} import (\([^)]*|[^(\n]*)(\b{name}\b|\*)")
+    return any(name in text and use.search(text)
+               for path, text in (self._stored | self._texts).items()
+               if path != but_not_in)
 
   @functools.cached_property
   def _stored(self) -> dict[str, str]:

@@ -11,94 +11,85 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
+"""Whether the patches apply, and what the patched tree does, test by test.
 
-"""Whether the diff applies, and what the patched tree does, test by test.
+The whole diff is checked with this project's tests on three sides: the
+unpatched copy, the patched copy with this package out of the way, and, where
+the base is the installed JAX, that JAX with the patch applied to it in memory.
 
-Every suite runs in a fresh process on three sides: the unpatched copy, the
-patched copy with this package out of the way, and, where the base is the
-installed JAX, that JAX with the patch applied to it in memory.
+Of the series, each patch has to stand on the ones before it: upstream's own
+tests pass after it as before, and so do the tests of the patches before it. The
+tests that it adds run without it and with it: what fails without it is counted.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 import filecmp
-import importlib.metadata
 import importlib.util
 import json
-import os
 import pathlib
 import re
 import shutil
 import subprocess
 import sys
 import tempfile
-import xml.etree.ElementTree
 
 from upstream_diff.base import Base, BaseError, parse
 from upstream_diff.diff import apply_to, unified_diff
-from upstream_diff.patch import Files
-
-_PROJECT = pathlib.Path(__file__).parent.parent
+from upstream_diff.patch import (
+    changed_files, Files, series_files, unlike_mirrors)
+from upstream_diff.run_tests import (
+    count, methods, Outcomes, PROJECT, run, summary)
+from upstream_diff.series import PATCHES
 
 _SUITES = ("closure_composition_test.py", "closure_random_test.py",
            "custom_api_test.py", "ode_test.py")
 
-_QUICK = 16  # One test of so many.
+_QUICK, _QUICK_ADDED = 16, 4  # One test of so many.
 
-_CONFTEST = """
-import sys
-if {hide}:
-  sys.modules["jax_patch"] = sys.modules["upstream_diff"] = None
-def pytest_collection_modifyitems(items):
-  items[:] = items[::{step}]
-"""
-
-Outcomes = dict[str, str]  # of each test: passed, failed, skipped
+_COLUMNS = ("patch", "`jax/`", "`tests/`", "new tests", "red before",
+            "green after", "upstream's own")
 
 
 def check(base: Base, files: Files, quick: bool,
           log: Callable[[str], None]) -> bool:
   """Applies the diff to a copy of the base, and runs the suites there.
 
-  Args:
-    base: the tree.
-    files: what the patch makes of it.
-    quick: whether a sample of the tests is enough.
-    log: is given what is done, and what came out, line by line.
-
-  Returns:
-    Whether all is as it should be.
+  It says line by line what is done and what came out, and returns whether all
+  is as it should be. For a quick check, a sample of the tests runs.
   """
+  step = _QUICK if quick else 1
   with tempfile.TemporaryDirectory() as tmp:
     stock, patched = pathlib.Path(tmp, "stock"), pathlib.Path(tmp, "patched")
     log(f"base: jax {base.version} in {base.root}")
     for copy in (stock, patched):
-      copy_tree(base, copy)
-    apply_checked(stock, patched, files)
+      _copy_tree(base, copy)
+    _apply_checked(stock, patched, files)
     log(f"the diff of {len(files)} files applies with no fuzz, and reverses")
     log("what it changes compiles, and has no unused or missing names")
 
-    ok = True
     sides = {"stock": (stock, True), "patched copy": (patched, True)}
     if base.installed:
       sides["patched in memory"] = stock, False
     outcomes: dict[str, Outcomes] = {}
     for side, (tree, hide) in sides.items():
       to = pathlib.Path(tmp, f"tests_{side.replace(' ', '_')}")
-      suites = _suites(to, hide, _QUICK if quick else 1)
-      outcomes[side] = run_suites(
-          f"this project's tests, {side}", suites, tree, log)
-    if not base.package_only:
-      for side in ("stock", "patched copy"):
-        tree, _ = sides[side]
-        suites = _upstream_suites(tree, files, _QUICK if quick else 1)
-        outcomes[f"{side}, upstream's tests"] = run_suites(
-            f"upstream's tests, {side}", suites, tree, log, "importlib")
+      shutil.copytree(PROJECT / "tests", to,
+                      ignore=shutil.ignore_patterns("__pycache__"))
+      if hide:
+        (to / "apply_patch.py").write_text("")
+      title = f"this project's tests, {side}" + (
+          ", whose failures are expected" if side == "stock" else "")
+      outcomes[side] = run(
+          title, [to / suite for suite in _SUITES], tree, log, step=step,
+          hide=hide, import_mode="prepend")
 
     log("")
+    ok = True
     for side, results in outcomes.items():
-      log(f"{side + ':':32} {summary(results)}")
-      if side.startswith("patched"):
-        failed = [t for t, outcome in results.items() if outcome == "failed"]
+      log(f"{side + ':':20} {summary(results.values())}"
+          + (", as expected" if side == "stock" else ""))
+      if side != "stock":
+        failed = [t for t, o in results.items() if o.what == "failed"]
         ok &= not failed and bool(results)
         for t in failed:
           log(f"  failed: {t}")
@@ -108,13 +99,110 @@ def check(base: Base, files: Files, quick: bool,
       log(f"patched copy and patched in memory differ in {len(differ)} of "
           f"{len(copy)} tests")
       for t in differ:
-        log(f"  {t}: {copy.get(t)}, in memory {memory.get(t)}")
+        log(f"  {t}")
       ok &= not differ
+    ok &= _ends_at_mirrors(base, files, log)
     log("all as it should be" if ok else "NOT as it should be")
     return ok
 
 
-def copy_tree(base: Base, to: pathlib.Path):
+def check_series(base: Base, quick: bool, log: Callable[[str], None]
+                 ) -> tuple[bool, str]:
+  """Does the same for the series, patch by patch, and returns a table, too."""
+  if base.package_only:
+    raise BaseError(
+        f"There are no tests of upstream in {base.root}: use --upstream.")
+  series, whole = series_files(base), changed_files(base)
+  step, added_step = (_QUICK, _QUICK_ADDED) if quick else (1, 1)
+  with tempfile.TemporaryDirectory() as tmp:
+    before = pathlib.Path(tmp, "0")
+    _copy_tree(base, before)
+    log(f"base: jax {base.version} in {base.root}")
+    own = run("upstream's own, before", _test_files(before, whole), before,
+              log, step=step)
+    bad = {t for t, o in own.items() if o.what == "failed"}
+    ok, rows, all_added = True, [], set()
+    for number, files in series.items():
+      title = f"{number}. {PATCHES[number - 1].subject}"
+      log(f"\n{title}")
+      tree = pathlib.Path(tmp, str(number))
+      shutil.copytree(before, tree, symlinks=True)
+      _apply_checked(before, tree, files)
+      log("applies with no fuzz, reverses, and compiles")
+      added = added_tests(files)
+      all_added |= added
+      red = run("new tests, before, whose failures are expected",
+                _test_files(tree, files), before, log, step=0, added=added,
+                added_step=added_step)
+      both = run("all tests, after", _test_files(tree, whole), tree, log,
+                 step=step, added=added, added_step=added_step)
+      after = both.values()
+      green = [o for o in after if o.method in added]
+      own = [o for o in after if o.method not in all_added]
+      log(f"new tests, before: {summary(red.values())}; after: "
+          f"{summary(green)}")
+      log(f"upstream's own: {summary(own)}")
+      log(f"tests of earlier patches: "
+          f"{summary(o for o in after if o.method in all_added - added)}")
+      for t, o in red.items():
+        if o.what != "failed":
+          log(f"  {o.what} before: {t}")
+      failed = [t for t, o in both.items()
+                if o.what == "failed" and t not in bad]
+      for t in failed:
+        log(f"  failed: {t}")
+      num_red = count(red.values(), "failed")
+      ok &= not failed and num_red > 0 and bool(own)
+      rows.append(_row(title, files, len(red), num_red,
+                       count(green, "passed"), summary(own)))
+      before = tree
+  ok &= _ends_at_mirrors(base, whole, log)
+  rows.append(_row("all", whole, "", "", "", ""))
+  sampled = ", a sample of the tests" if quick else ""
+  head = f"{_cells(_COLUMNS)}{_cells(['---'] * len(_COLUMNS))}"
+  table = f"On jax {base.version}{sampled}:\n\n{head}{''.join(rows)}"
+  log(f"\n{table}")
+  log("all as it should be" if ok else "NOT as it should be")
+  return ok, table
+
+
+def added_tests(files: Files) -> set[str]:
+  """Names the tests that are new or changed, "module.Class.test"."""
+  added = set()
+  for path, (before, after) in files.items():
+    if path.startswith("tests/") and path.endswith("_test.py"):
+      old = methods(before or "", path)
+      added |= {name for name, text in methods(after, path).items()
+                if old.get(name) != text}
+  return added
+
+
+def _row(title: str, files: Files, *cells) -> str:
+  added: dict[str, list[int]] = {}
+  with tempfile.TemporaryDirectory() as tmp:
+    numbers = apply_to(pathlib.Path(tmp), unified_diff(files), "--numstat")
+  for line in numbers.splitlines():
+    plus, minus, path = line.split("\t")
+    counts = added.setdefault(path.partition("/")[0], [0, 0])
+    counts[0] += int(plus)
+    counts[1] += int(minus)
+  lines = ["+{} −{}".format(*added.get(top, (0, 0)))
+           for top in ("jax", "tests")]
+  return _cells([title, *lines, *map(str, cells)])
+
+
+def _cells(texts: Iterable[str]) -> str:
+  return f"| {' | '.join(texts)} |\n"
+
+
+def _ends_at_mirrors(base: Base, files: Files, log) -> bool:
+  """Says whether the patched tree has all that the mirrors have."""
+  if unlike := unlike_mirrors(base.changed(files)):
+    log(f"the patches do not end at the mirrors: {', '.join(unlike)}")
+  return not unlike
+
+
+def _copy_tree(base: Base, to: pathlib.Path):
   """Copies of a tree what the diff touches and what the suites need."""
   to.mkdir()
   names = ["jax"] if base.package_only else [
@@ -128,30 +216,28 @@ def copy_tree(base: Base, to: pathlib.Path):
       shutil.copy(source, to / name)
 
 
-def _differences(stock: pathlib.Path, tree: pathlib.Path,
-                 files: Files) -> list[str]:
-  return [path for path, (before, _) in files.items()
-          if (tree / path).exists() != (before is not None)
-          or before is not None
-          and not filecmp.cmp(stock / path, tree / path, shallow=False)]
+def _test_files(tree: pathlib.Path, files: Files) -> list[pathlib.Path]:
+  """Test files that a patch touches, as far as the tree has them."""
+  return [tree / path for path in sorted(files)
+          if path.startswith("tests/") and path.endswith("_test.py")
+          and (tree / path).exists()]
 
 
-def apply_checked(stock: pathlib.Path, patched: pathlib.Path, files: Files):
+def _apply_checked(stock: pathlib.Path, patched: pathlib.Path, files: Files):
   """Applies a diff to a copy of a tree, or raises a BaseError.
 
   It has to apply with no fuzz, to reverse, and to leave Python that compiles
   and has no new unused or missing names.
   """
   diff = unified_diff(files)
-  apply_to(patched, diff)
-  apply_to(patched, diff, "--reverse")
-  if left := _differences(stock, patched, files):
+  for options in (), ("--reverse",):
+    apply_to(patched, diff, *options)
+  if left := [path for path, (before, _) in files.items()
+              if (patched / path).exists() != (before is not None)
+              or before is not None and not filecmp.cmp(
+                  stock / path, patched / path, shallow=False)]:
     raise BaseError(f"The diff does not reverse: {left}.")
   apply_to(patched, diff)
-  _check_python(stock, patched, files)
-
-
-def _check_python(stock: pathlib.Path, patched: pathlib.Path, files: Files):
   paths = [path for path in files if path.endswith(".py")]
   for path in paths:
     parse((patched / path).read_text(encoding="utf-8"), path)
@@ -174,73 +260,3 @@ def _ruff(tree: pathlib.Path, paths: list[str]) -> list[tuple[str, str]]:
   return [(pathlib.Path(f["filename"]).relative_to(tree.resolve()).as_posix(),
            re.sub(r"line \d+", "line", f["message"]))
           for f in json.loads(done.stdout)]
-
-
-def _suites(to: pathlib.Path, hide: bool, step: int) -> list[pathlib.Path]:
-  # The tests and what they import, with the patch or without.
-  shutil.copytree(_PROJECT / "tests", to,
-                  ignore=shutil.ignore_patterns("__pycache__"))
-  if hide:
-    (to / "apply_patch.py").write_text("")
-  (to / "conftest.py").write_text(_CONFTEST.format(hide=hide, step=step))
-  return [to / suite for suite in _SUITES]
-
-
-def _upstream_suites(tree: pathlib.Path, files: Files, step: int
-                     ) -> list[pathlib.Path]:
-  # Those that the diff touches, and in the patched tree also those it adds.
-  (tree / "tests" / "conftest.py").write_text(
-      _CONFTEST.format(hide=True, step=step))
-  return [tree / path for path in files
-          if path.startswith("tests/") and path.endswith("_test.py")
-          and (tree / path).exists()]
-
-
-def run_suites(title: str, suites: list[pathlib.Path], tree: pathlib.Path,
-               log: Callable[[str], None], import_mode: str = "prepend"
-               ) -> Outcomes:
-  """Runs test files with the JAX of a tree, and returns what came out."""
-  log(f"\n{title}:")
-  # The tree comes before what is installed, this project after the tree.
-  env = {**os.environ, "PYTHONSAFEPATH": "1", "JAX_PATCH_STOCK": "",
-         "JAX_PATCH_ALL_TESTS": "1",
-         "PYTHONPATH": os.pathsep.join(map(str, [tree, _PROJECT]))}
-  found = subprocess.run(
-      [sys.executable, "-c", "import jax; print(jax.__file__)"], env=env,
-      cwd=tree.parent, capture_output=True, text=True)
-  if found.returncode or not pathlib.Path(
-      found.stdout.strip()).is_relative_to(tree):
-    raise BaseError(
-        f"The tree does not run with jaxlib "
-        f"{importlib.metadata.version('jaxlib')}:\n{found.stderr[-2000:]}")
-  with tempfile.TemporaryDirectory() as tmp:
-    report = pathlib.Path(tmp, "report.xml")
-    parallel = ["-n", "auto"] if importlib.util.find_spec("xdist") else []
-    subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "--no-header", "--tb=no",
-         "--no-summary", "-W", "error", "-p", "no:cacheprovider",
-         f"--import-mode={import_mode}",
-         f"--rootdir={suites[0].parent}", "-c", os.devnull,
-         f"--junitxml={report}", *parallel, *map(str, suites)],
-        env=env, cwd=suites[0].parent, check=False)
-    return _outcomes(report)
-
-
-def _outcomes(report: pathlib.Path) -> Outcomes:
-  if not report.exists():
-    raise BaseError("The tests did not run.")
-  outcomes = {}
-  for case in xml.etree.ElementTree.parse(report).iter("testcase"):
-    module = case.get("classname", "").split(".")
-    name = ".".join([*module[-2:], case.get("name", "")])
-    tags = {child.tag for child in case}
-    outcomes[name] = ("failed" if tags & {"failure", "error"} else
-                      "skipped" if "skipped" in tags else "passed")
-  return outcomes
-
-
-def summary(results: Outcomes) -> str:
-  """Counts what came out."""
-  counts = {kind: list(results.values()).count(kind)
-            for kind in ("passed", "failed", "skipped")}
-  return ", ".join(f"{n} {kind}" for kind, n in counts.items())

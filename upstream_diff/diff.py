@@ -56,18 +56,20 @@ def unified_diff(files: Files) -> str:
         "a", "b", cwd=root, ok=(0, 1))
 
 
-def mail(files: Files, subject: str, body: str, tag: str = "PATCH") -> str:
+def mail(root: pathlib.Path, files: Files, subject: str, body: str,
+         tag: str = "PATCH") -> str:
   """Returns the diff as one commit, in the form that ``git am`` takes.
 
-  Its author is whoever runs this: git has to know the name.
+  Its author is the one whom git knows in the tree.
   """
-  here = pathlib.Path.cwd()
   try:
-    name, email = (git("config", f"user.{key}", cwd=here, env={}).strip()
-                   for key in ("name", "email"))
+    name, email = (
+        git("config", f"user.{key}", cwd=root,
+            env={"GIT_CEILING_DIRECTORIES": str(root.parent)}).strip()
+        for key in ("name", "email"))
   except BaseError:
-    raise BaseError("A commit needs an author, and git knows none: set "
-                    "user.name and user.email.") from None
+    raise BaseError(f"A commit needs an author, and git knows none in {root}: "
+                    "set user.name and user.email there.") from None
   diff = unified_diff(files)
   with tempfile.TemporaryDirectory() as tmp:
     stat = apply_to(pathlib.Path(tmp), diff, "--stat", "--summary")

@@ -127,6 +127,11 @@ def _add_line(text: str, nodes: list[ast.stmt], i: Import) -> str:
   kind = [n for n in nodes if not is_future(n)
           and _is_stdlib(_imports(n)[0]) == _is_stdlib(i)
           and _package(_imports(n)[0]) == _package(i)]
+  if not kind and i.module is None and not _is_stdlib(i):
+    # A group of its own, before those of JAX.
+    line = next(n.lineno - 1 for n in nodes
+                if _package(_imports(n)[0])[0] == "jax")
+    return apply_edits(text, [Edit(line, line, [str(i), ""])])
   kind = kind or [n for n in nodes if not is_future(n)
                   and _is_stdlib(_imports(n)[0]) == _is_stdlib(i)] or nodes
   # The names of a module, or the modules of a package, stay together.

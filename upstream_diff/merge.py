@@ -16,14 +16,16 @@
 
 A definition that upstream has is replaced where it stands. A new one goes
 beside its neighbour: after the definition that it follows in the mirror. A
-class that both have is merged by methods. All other lines of upstream stay as
-they are.
+class that both have is merged by methods, and a docstring by sections. All
+other lines of upstream stay as they are.
 """
 
 import ast
 import dataclasses
 import functools
 import symtable
+
+from jax_patch import _docstring
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,6 +36,10 @@ class Statement:
   comment: int  # where the comments that lead it start
   start: int
   end: int  # exclusive
+
+  @property
+  def name(self) -> str:
+    return self.key.removesuffix("()").removesuffix(" =").rpartition(" ")[2]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,27 +65,36 @@ def apply_edits(text: str, edits: list[Edit]) -> str:
   return "\n".join(lines) + "\n"
 
 
-def cut_out(text: str, s: Statement, detached: bool = False) -> str:
+def cut_out(text: str, s: Statement) -> str:
   """Removes a statement and the comments that lead it.
 
   Of the blank lines before and after it, the more numerous stay.
-
-  Args:
-    text: the file.
-    s: the statement.
-    detached: whether comments that a blank line sets off go too.
   """
   lines = text.splitlines()
-  first, end = s.comment, s.end
-  start = first
+  start, end = s.comment, s.end
   while start and not lines[start - 1].strip():
     start -= 1
-    while detached and start and _is_comment(lines[start - 1]):
-      first = start = start - 1
   while end < len(lines) and not lines[end].strip():
     end += 1
-  blanks = max(first - start, end - s.end) if end < len(lines) else 0
+  blanks = max(s.comment - start, end - s.end) if end < len(lines) else 0
   return apply_edits(text, [Edit(start, end, [""] * blanks)])
+
+
+def remove(text: str, name: str) -> str | None:
+  """Removes a definition, or a method that is named "Class.method".
+
+  Returns:
+    The text without it, or None if it is not there.
+  """
+  cls, _, method = name.rpartition(".")
+  found = statements(text, tree_of(text).body)
+  if cls:
+    found = [m for s in found if s.name == cls and isinstance(
+        s.node, ast.ClassDef) for m in statements(text, s.node.body)]
+  for s in found:
+    if s.name == method:
+      return cut_out(text, s)
+  return None
 
 
 def key_of(node: ast.stmt) -> str | None:
@@ -118,42 +133,38 @@ def _is_comment(line: str) -> bool:
   return line.lstrip().startswith("#") and not line.startswith("###")
 
 
-def merge(base: str, mirror: str) -> tuple[str, list[str]]:
+def merge(base: str, mirror: str, names: set[str] | None = None) -> str:
   """Merges a mirror file into the upstream file that it stands for.
 
+  Args:
+    base: the upstream file.
+    mirror: the mirror.
+    names: which of its definitions, and "Class.method" of classes. The others
+      only show where these belong. None stands for all.
+
   Returns:
-    The merged file, whose imports are those of the base, and the keys of the
-    definitions that were replaced.
+    The merged file, whose imports are those of the base.
   """
   merger = _Merger(base, mirror)
-  mirror_body = tree_of(mirror).body
-  merger.merge_body(tree_of(base).body, mirror_body)
+  body = tree_of(mirror).body
+  merger.merge_body(tree_of(base).body, body, names)
   merged = apply_edits(base, merger.edits)
-  for name, old, new in edited_expressions(mirror_body):
-    merged = _edit_expression(merged, name, old, new)
-  return merged, merger.replaced
-
-
-def edited_expressions(body: list[ast.stmt]) -> list[tuple[str, str, str]]:
-  """Returns what each `f.fun = edited(f, old, new).fun` of a mirror edits."""
-  found = []
   for node in body:
-    match node:
+    match node:  # f.fun = edited(f, "old", "new").fun
       case ast.Assign(value=ast.Attribute(value=ast.Call(
-          func=ast.Name("edited"), args=[name, old, new]))):
-        found.append((name.id, old.value, new.value))
-  return found
+          func=ast.Name("edited"), args=[f, old, new]))):
+        if names is None or f"{f.id}.fun" in names:
+          merged = _edit_expression(merged, f.id, old.value, new.value)
+  return merged
 
 
 def _edit_expression(text: str, name: str, old: str, new: str) -> str:
   lines = text.splitlines()
-  edits = []
-  for s in statements(text, tree_of(text).body):
-    if s.key == f"def {name}":
-      for i, line in enumerate(lines[s.start:s.end], s.start):
-        if old in line:
-          edits.append(Edit(i, i + 1, [line.replace(old, new)]))
-  return apply_edits(text, edits)
+  return apply_edits(text, [
+      Edit(i, i + 1, [lines[i].replace(old, new)])
+      for s in statements(text, tree_of(text).body) if s.key == f"def {name}"
+      for i in range(s.start, s.end)
+      if old in lines[i] and new not in lines[i]])
 
 
 class _Merger:
@@ -162,38 +173,49 @@ class _Merger:
     self.base, self.mirror = base, mirror
     self.base_lines, self.mirror_lines = base.splitlines(), mirror.splitlines()
     self.edits: list[Edit] = []
-    self.replaced: list[str] = []
 
-  def merge_body(self, base_body: list[ast.stmt], mirror_body: list[ast.stmt]):
+  def merge_body(self, base_body: list[ast.stmt], mirror_body: list[ast.stmt],
+                 names: set[str] | None):
     old = {s.key: s for s in statements(self.base, base_body)}
-    new = [s for s in statements(self.mirror, mirror_body)
-           if s.key in old or _is_definition(s, mirror_body)]
     waiting = []  # for a neighbour that upstream has
     anchor = None
     head = _end_of_head(base_body)
-    for i, s in enumerate(new):
+    for s in statements(self.mirror, mirror_body):
+      parts = None
+      if names is not None and s.name not in names:
+        parts = {n.removeprefix(f"{s.name}.") for n in names
+                 if n.startswith(f"{s.name}.")}
+        parts = parts if isinstance(s.node, ast.ClassDef) else set()
+      if s.key.endswith(".fun ="):  # an edited expression
+        continue
       if s.key in old:
         if waiting:
           where = old[s.key].comment
-          for w, following in zip(waiting, [*waiting[1:], s]):
+          for (w, p), (following, _) in zip(
+              waiting, [*waiting[1:], (s, None)]):
             self.edits.append(Edit(where, where, [
-                *self._comments(w), *self._text(w),
+                *self._comments(w), *self._text(w, parts=p),
                 *self._blanks_before(following)]))
           waiting = []
-        self._replace(old[s.key], s)
+        if parts != set():
+          self._replace(old[s.key], s, parts)
         anchor = max(old[s.key].end, head)
+      elif parts == set() or names is None and not _is_definition(
+          s, mirror_body):
+        continue
       elif anchor is None:
-        waiting.append(s)
+        waiting.append((s, parts))
       else:
-        self._insert_after(anchor, s)
-    if waiting:
-      anchor = _kin(waiting[0], list(old.values())) or base_body[-1].end_lineno
-      for s in waiting:
-        self._insert_after(anchor, s)
+        self._insert_after(anchor, s, parts)
+    # `if __name__ == '__main__'` is the end of a test.
+    end = [n.end_lineno for n in base_body if not isinstance(n, ast.If)][-1]
+    for s, parts in waiting:
+      self._insert_after(end, s, parts)
 
-  def _insert_after(self, line: int, s: Statement):
+  def _insert_after(self, line: int, s: Statement, parts: set[str] | None):
     self.edits.append(Edit(line, line, [
-        *self._blanks_before(s), *self._comments(s), *self._text(s)]))
+        *self._blanks_before(s), *self._comments(s),
+        *self._text(s, parts=parts)]))
 
   def _blanks_before(self, s: Statement) -> list[str]:
     at = s.start - len(self._comments(s))
@@ -202,26 +224,34 @@ class _Merger:
       blanks += 1
     return [""] * max(blanks, 1)
 
-  def _replace(self, old: Statement, new: Statement):
+  def _replace(self, old: Statement, new: Statement, parts: set[str] | None):
     if ast.dump(old.node) == ast.dump(new.node):
       return
     if isinstance(old.node, ast.ClassDef):
-      self.merge_body(old.node.body, new.node.body)
+      self.merge_body(old.node.body, new.node.body, parts)
       return
-    self.replaced.append(old.key)
     comments = self._comments(new)
     start = old.comment if comments else old.start
     self.edits.append(Edit(start, old.end, [
-        *comments, *self._text(new, keep_docstring_of=old.node)]))
+        *comments, *self._text(new, old=old)]))
 
-  def _text(self, s: Statement, keep_docstring_of: ast.stmt | None = None):
-    lines = self.mirror_lines[s.start:s.end]
-    if isinstance(s.node, ast.FunctionDef) and not ast.get_docstring(s.node):
-      match keep_docstring_of:
-        case ast.FunctionDef(body=[ast.Expr(value=ast.Constant(str())) as doc,
-                                   *_]):
-          at = s.node.body[0].lineno - 1 - s.start
-          lines[at:at] = self.base_lines[doc.lineno - 1:doc.end_lineno]
+  def _text(self, s: Statement, old: Statement | None = None,
+            parts: set[str] | None = None) -> list[str]:
+    text = "\n".join(self.mirror_lines[s.start:s.end]) + "\n"
+    if parts is not None:  # of a class that upstream does not have
+      for m in reversed(statements(self.mirror, s.node.body)):
+        if m.name not in parts:
+          moved = dataclasses.replace(
+              m, comment=m.comment - s.start, end=m.end - s.start)
+          text = cut_out(text, moved)
+    lines = text.splitlines()
+    theirs = old and _docstring_of(self.base_lines, old.node)
+    if theirs and isinstance(s.node, ast.FunctionDef):
+      at = s.node.body[0].lineno - 1 - s.start
+      if ours := _docstring_of(self.mirror_lines, s.node):
+        del lines[at:s.node.body[0].end_lineno - s.start]
+        theirs = f'  """{_docstring.merge(theirs[5:-3], ours[5:-3])}"""'
+      lines[at:at] = theirs.splitlines()
     return lines
 
   def _comments(self, s: Statement) -> list[str]:
@@ -246,30 +276,19 @@ def _end_of_head(body: list[ast.stmt]) -> int:
   return ends[-1]
 
 
+def _docstring_of(lines: list[str], node: ast.stmt) -> str:
+  match node:
+    case ast.FunctionDef(body=[ast.Expr(value=ast.Constant(str())) as doc, *_]):
+      return "\n".join(lines[doc.lineno - 1:doc.end_lineno])
+  return ""
+
+
 def _is_definition(s: Statement, body: list[ast.stmt]) -> bool:
   # Of the other calls only those that set a rule of what the file defines.
-  if isinstance(s.node, ast.Assign) and "." in s.key:
-    return False  # An edited expression.
   if not isinstance(s.node, ast.Expr):
     return True
   root = s.key.partition(".")[0].removesuffix("()")
   return any(key_of(n) in (f"def {root}", f"{root} =") for n in body)
-
-
-def _kin(s: Statement, candidates: list[Statement]) -> int | None:
-  # The end of the last definition whose name starts with the same words: of the
-  # tests of the same function, mostly.
-  words = s.key.split("_")
-  best, best_end = 1, None
-  for c in candidates:
-    common = 0
-    for a, b in zip(words, c.key.split("_")):
-      if a != b:
-        break
-      common += 1
-    if common > best or (common == best and best_end is not None):
-      best, best_end = common, c.end
-  return best_end
 
 
 @functools.lru_cache(256)

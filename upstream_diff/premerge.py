@@ -15,58 +15,29 @@
 """The patch for jax 0.2.7, the last release without ``jax.closure_convert``.
 
 Its mirror is the directory ``jax_0_2_7``. That JAX has neither symbolic zeros
-in ``custom_vjp`` nor most of what equality by structure rests on, so little but
-the idea can be shared. What is added there is what was asked for: the function,
-and an ``odeint`` without a closure conversion of its own.
+in ``custom_vjp`` nor most of what equality by structure rests on. What is added
+is what was asked for: the function, and an ``odeint`` without one of its own.
 """
 
 import pathlib
 
 from upstream_diff.base import Base, BaseError
 from upstream_diff.imports import add_imports, Import
-from upstream_diff.merge import apply_edits, Edit
-from upstream_diff.patch import Files, merge_file
+from upstream_diff.merge import apply_edits, Edit, merge, remove
+from upstream_diff.patch import Files, with_imports
 
 _MIRROR = pathlib.Path(__file__).with_name("jax_0_2_7")
-
-_EXPECTED = {
-    "jax/custom_derivatives.py": ["custom_vjp", "_initial_style_jaxpr"],
-    "jax/api.py": ["custom_vjp"],
-    "jax/__init__.py": ["custom_vjp"],
-    "jax/experimental/ode.py": [
-        "odeint", "closure_convert", "_odeint_wrapper", "_odeint",
-        "_odeint_rev"],
-}
 
 # Each mirror stands for a file of a module, which it may import from.
 _MIRRORS = {
     "jax/custom_derivatives.py": ".custom_derivatives",
     "jax/experimental/ode.py": "jax.experimental.ode",
 }
+# What odeint had of its own.
+_REMOVES = ("closure_convert", "partition_list", "abstractify")
 _TEST_MIRRORS = ("tests/api_test.py", "tests/ode_test.py")
 
-SUBJECT = "Add jax.closure_convert, and let odeint share it"
-BODY = """\
-A function that is given to a solver captures values, and the rule of the
-solver's custom derivative does not see them. odeint has had a private way to
-make them arguments. It becomes public, hoists every traced value, whatever its
-dtype, and leaves other arrays inside. odeint differentiates beside integers and
-booleans, as arguments or captured.
-
-Answers #5222."""
-
-_NOTES = """\
-jax 0.2.8 (unreleased)
-----------------------
-* `GitHub commits <https://github.com/google/jax/compare/jax-v0.2.7...master>`_.
-
-* New features:
-
-  * Add ``jax.closure_convert`` for use with higher-order custom derivatives,
-    and let ``odeint`` share it
-    (`#5222 <https://github.com/google/jax/issues/5222>`_).
-
-"""
+SUBJECT, BODY = (_MIRROR / "message.md").read_text().strip().split("\n\n", 1)
 
 
 def changed_files(base: Base) -> Files:
@@ -78,8 +49,9 @@ def changed_files(base: Base) -> Files:
   if "def closure_convert" in base.read("jax/custom_derivatives.py"):
     raise BaseError("This tree has the patch already: jax/custom_derivatives.py"
                     f" defines closure_convert, in {base.root}.")
-  for path, names in _EXPECTED.items():
-    base.check_defines(path, names)
+  if base.version != "0.2.7":
+    raise BaseError(f"This is jax {base.version}, in {base.root}. Of the early "
+                    "ones, the diff is made for jax 0.2.7.")
   files: Files = {}
   for path, module in _MIRRORS.items():
     files[path] = _merge(base, path, module)
@@ -102,16 +74,19 @@ def changed_files(base: Base) -> Files:
 def _merge(base: Base, path: str, module: str | None) -> tuple[str, str]:
   text = base.read(path)
   mirror = (_MIRROR / path.rpartition("/")[2]).read_text(encoding="utf-8")
-  return text, merge_file(
-      path, text, mirror, module, lambda name: module is not None and (
-          base.uses(module, name, path)))
+  merged = merge(text, mirror)
+  for name in _REMOVES if module == "jax.experimental.ode" else ():
+    merged = remove(merged, name) or merged
+  uses = lambda name: module is not None and base.uses(module, name, path)
+  return text, with_imports(path, text, merged, [mirror], module, uses)
 
 
 def _add_release(text: str) -> str:
   # Above the newest version, which is released.
   lines = text.splitlines()
   newest = next(i for i, line in enumerate(lines) if line.startswith("jax 0."))
-  return apply_edits(text, [Edit(newest, newest, _NOTES.splitlines())])
+  notes = (_MIRROR / "changelog.rst").read_text().splitlines()
+  return apply_edits(text, [Edit(newest, newest, [*notes, ""])])
 
 
 def _add_reference(text: str) -> str:

@@ -11,142 +11,128 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
+"""The patches of the series: a directory of `patches` for each, in order.
 
-"""The table of the patches: which definition and which test belongs to which.
+``N_name/patch.toml`` says what the patch brings, by name:
 
-What is not listed belongs to the first patch that needs it: helpers, imports,
-new modules, exports, entries of Bazel and of the documentation. To add a patch,
-add an entry to the table and a file of its name, with its texts, in `patches`.
+  adds, changes, removes: of each upstream file, definitions ("f"), rules that
+    are set ("f.defvjp"), and methods and tests ("Class.method").
+  files: those that upstream does not have.
+  bazel: of each package and target, `srcs` and `deps` that it gets.
+  section, changelog: a bullet of the changelog, and where it goes.
+
+``message.md`` is its commit message, and ``notes.md`` what a reviewer will ask.
+A definition whose form in the patch is not the final one is in a file of its
+upstream path in the directory. All others are taken from the project's mirrors
+and tests. To add a patch, or to drop one that was merged, move its directory.
 """
 
+import ast
 import dataclasses
-import fnmatch
 import functools
 import pathlib
-import re
+import tomllib
 
-_HERE = pathlib.Path(__file__).parent
+import jax_patch
+from jax_patch import _patch
+from upstream_diff.merge import statements, tree_of
+
+DIRECTORY = pathlib.Path(__file__).with_name("patches")
+MIRROR = pathlib.Path(jax_patch.__file__).parent
+TESTS = MIRROR.parent / "tests"
+
+
+def path_of(module: str) -> str:
+  return module.replace(".", "/") + ".py"
+
+
+# Of each upstream file the module that it is, and the mirror of it.
+MODULES = {path_of(name): name for name in _patch._UPSTREAM.values()}
+MIRRORS = {path_of(name): MIRROR.parent / path_of(mirror)
+           for mirror, name in _patch._UPSTREAM.items()}
 
 
 @dataclasses.dataclass(frozen=True)
 class Patch:
-  """One commit of the series.
+  """One commit of the series, which is a directory."""
+  directory: pathlib.Path
 
-  Attributes:
-    name: of the file with its texts.
-    owns: for each upstream path, what the patch adds there or replaces.
-      "f" is a definition, "f.defvjp" a rule that is set, "C/f" a method,
-      "C/f/x" an assignment in its body, and "f/doc:word" the paragraph of a
-      docstring that has the word. Tests are patterns of the names of methods,
-      and the exact ones come first. A path that upstream does not have is a new
-      file.
-    drops: tests of upstream that go, since what they test goes.
-  """
-  name: str
-  owns: dict[str, list[str]]
-  drops: dict[str, list[str]] = dataclasses.field(default_factory=dict)
+  def _read(self, name: str) -> str:
+    return (self.directory / name).read_text(encoding="utf-8").strip("\n")
 
   @functools.cached_property
-  def _texts(self) -> dict[str, str]:
-    text = (_HERE / "patches" / f"{self.name}.md").read_text(encoding="utf-8")
-    head, *sections = re.split(r"^## ", text, flags=re.MULTILINE)
-    subject, _, body = head.partition("\n")
-    texts = {"subject": subject.removeprefix("# "), "body": body}
-    for section in sections:
-      title, _, body = section.partition("\n")
-      texts[title] = body
-    return {title: text.strip("\n") for title, text in texts.items()}
+  def content(self) -> dict:
+    return tomllib.loads(self._read("patch.toml"))
 
   @property
   def subject(self) -> str:
-    return self._texts["subject"]
+    return self._read("message.md").partition("\n")[0]
 
   @property
   def body(self) -> str:
-    return self._texts["body"]
+    return self._read("message.md").partition("\n")[2].strip("\n")
 
   @property
   def note(self) -> str:
-    return self._texts["Note"]
+    return self._read("notes.md")
 
   @property
-  def changelog(self) -> tuple[str, list[str]]:
+  def changelog(self) -> tuple[str, list[str]] | None:
     """The section of the changelog, and the lines of the bullet."""
-    (section, text), = [(title.removeprefix("Changelog: "), text)
-                        for title, text in self._texts.items()
-                        if title.startswith("Changelog: ")]
-    return section, text.splitlines()
+    if "changelog" not in self.content:
+      return None
+    return (self.content["section"],
+            self.content["changelog"].strip("\n").splitlines())
+
+  @property
+  def paths(self) -> list[str]:
+    """The upstream files in which it adds or changes something by name."""
+    return sorted({path for what in ("adds", "changes", "removes")
+                   for path in self.names(what)})
+
+  def names(self, what: str) -> dict[str, list[str]]:
+    """What it "adds", "changes" or "removes" in each file."""
+    return self.content.get(what, {})
+
+  def mirrors(self, path: str) -> list[tuple[str, set[str]]]:
+    """Texts with definitions for an upstream file, and the names of those."""
+    names = {*self.names("adds").get(path, ()),
+             *self.names("changes").get(path, ())}
+    texts = []
+    if (own := self.directory / path).exists():
+      text = own.read_text(encoding="utf-8")
+      texts = [(text, names & defined(text))]
+    final = project_file(path).read_text(encoding="utf-8")
+    rest = names.difference(*(found for _, found in texts))
+    if missing := rest - defined(final):
+      raise AssertionError(
+          f"{self.directory.name} names {sorted(missing)} of {path}")
+    return [*texts, (final, rest)]
+
+  def new_file(self, path: str) -> str:
+    """The text of a file that upstream does not have."""
+    own = self.directory / path
+    return (own if own.exists() else project_file(path)).read_text(
+        encoding="utf-8")
 
 
-_CUSTOM_DERIVATIVES = "jax/_src/custom_derivatives.py"
-_ODE = "jax/experimental/ode.py"
-_CUSTOM_API_TEST = "tests/custom_api_test.py"
-_ODE_TEST = "tests/ode_test.py"
-
-PATCHES = (
-    Patch(
-        "odeint_symbolic_zeros",
-        owns={
-            _ODE: ["_odeint_wrapper", "_odeint_fwd", "_odeint_rev",
-                   "_odeint.defvjp"],
-            _ODE_TEST: [
-                "test_derivatives_with_arguments",
-                "test_second_derivatives_with_int_argument",
-                "test_all_derivatives_with_int", "test_grad_allow_int",
-                "test_adjoint_integrates_only_what_is_differentiated",
-                "test_derivatives_of_one_call_do_not_mix",
-                "test_zero_cotangent", "test_one_time", "test_output_as_list",
-                "test_real_derivative_of_a_complex_state"],
-        }),
-    Patch(
-        "hoist_every_tracer",
-        owns={
-            _CUSTOM_DERIVATIVES: ["closure_convert"],
-            _CUSTOM_API_TEST: ["test_maybe_perturbed_int_regression",
-                               "test_closure_convert_*"],
-            _ODE_TEST: ["test_*"],
-        },
-        drops={_CUSTOM_API_TEST: [
-            "CustomJVPTest/test_maybe_perturbed_internal_helper_function"]}),
-    Patch(
-        "compare_by_structure",
-        owns={
-            _CUSTOM_DERIVATIVES: [
-                "_ConvertedFunction/__init__/self._key",
-                "_ConvertedFunction/__hash__", "_ConvertedFunction/__eq__",
-                "closure_convert/doc:static_argnums"],
-            _CUSTOM_API_TEST: [
-                "test_closure_convert_fresh_closures_compile_nothing"],
-            "tests/jaxpr_key_test.py": ["*"],
-        }),
-    Patch(
-        "closure_to_pytree",
-        owns={
-            _CUSTOM_DERIVATIVES: ["closure_to_pytree"],
-            _ODE: ["odeint"],
-            _CUSTOM_API_TEST: ["test_closure_to_pytree_*"],
-            _ODE_TEST: ["test_fresh_closure_compiles_nothing", "test_effects",
-                        "test_captured_ref"],
-        }),
-    Patch(
-        "odeint_errors",
-        owns={
-            _ODE: ["_check_inputs", "odeint/_check_inputs", "_check_derivative",
-                   "_odeint_wrapper/flat_func/_check_derivative"],
-            _ODE_TEST: ["test_errors_times", "test_errors_derivatives",
-                        "test_errors_options",
-                        "test_no_errors_without_jit"],
-        }),
-)
+def project_file(path: str) -> pathlib.Path:
+  """The file of the project that stands for an upstream one."""
+  if path.startswith("tests/"):
+    return TESTS.parent / path
+  return MIRRORS.get(path) or MIRROR / path.removeprefix("jax/").removeprefix(
+      "_src/")
 
 
-def owner(path: str, name: str) -> int | None:
-  """Returns which patch, counted from one, something is listed under."""
-  listed = [(k, item) for k, patch in enumerate(PATCHES, 1)
-            for item in patch.owns.get(path, ())]
-  found = ([k for k, item in listed if item == name] or
-           [k for k, item in listed if fnmatch.fnmatchcase(name, item)])
-  if len(found) > 1:
-    raise AssertionError(f"{name} of {path} is listed under {len(found)}"
-                         " patches")
-  return found[0] if found else None
+def defined(text: str) -> set[str]:
+  """The names of what a file defines, as the lists of the patches have them."""
+  names = set()
+  for s in statements(text, tree_of(text).body):
+    names.add(s.name)
+    if isinstance(s.node, ast.ClassDef):
+      names |= {f"{s.name}.{m.name}" for m in statements(text, s.node.body)}
+  return names
+
+
+PATCHES = tuple(Patch(d) for d in sorted(
+    DIRECTORY.glob("[0-9]*_*"), key=lambda d: int(d.name.partition("_")[0])))
