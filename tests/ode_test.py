@@ -12,7 +12,6 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-from functools import partial
 import math
 import re
 
@@ -22,13 +21,13 @@ import numpy as np
 import jax
 import apply_patch  # noqa: F401
 import jax.numpy as jnp
-from jax import export
 from jax import lax
 from jax._src import test_util as jtu
 from jax.experimental import sparse
 from jax.experimental.ode import odeint
 
 jax.config.parse_flags_with_absl()
+jtu.request_cpu_devices(2)
 
 
 # The solution of dy/dt = -k y is y0 exp(-k t). Here k is theta * rate, and rate
@@ -53,6 +52,9 @@ _TRANSFORMS = {
     "grad_remat": lambda f: jax.grad(jax.checkpoint(f)),
 }
 
+_CASES = [("bool", "grad"), ("key", "grad"),
+          *[("int", transform) for transform in _TRANSFORMS]]
+
 def _derivative(kind, transform, captured):
   # With respect to theta, and what is expected.
   make, rate = _RATES[kind]
@@ -73,39 +75,19 @@ def _derivative(kind, transform, captured):
 
 class ODETest(jtu.JaxTestCase):
 
-  @parameterized.product(kind=list(_RATES), transform=list(_TRANSFORMS))
+  @parameterized.parameters(*_CASES)
   def test_derivatives_with_arguments(self, kind, transform):
     # See https://github.com/jax-ml/jax/pull/14760
     self.assertAllClose(*_derivative(kind, transform, captured=False),
                         check_dtypes=False, rtol=1e-4)
 
-  @parameterized.product(kind=list(_RATES), transform=list(_TRANSFORMS))
+  @parameterized.parameters(*_CASES)
   def test_derivatives_with_captured_values(self, kind, transform):
     # See https://github.com/jax-ml/jax/pull/14760
     self.assertAllClose(*_derivative(kind, transform, captured=True),
                         check_dtypes=False, rtol=1e-4)
 
-  def test_second_derivatives_with_int_argument(self):
-    def f(theta, i):
-      dynamics = lambda y, t, theta, i: -theta * jnp.array([9., .5])[i] * y
-      return odeint(dynamics, 2., jnp.array([0., 1.5]), theta, i)[-1]
-
-    ans = jax.jit(jax.grad(jax.grad(f)))(.7, jnp.int32(1))
-    self.assertAllClose(ans, 2. * .75 ** 2 * jnp.exp(-.7 * .75),
-                        check_dtypes=False, rtol=1e-3)
-
-  def test_second_derivatives_with_captured_int(self):
-    def f(theta, i):
-      dynamics = lambda y, t: -theta * jnp.array([9., .5])[i] * y
-      return odeint(dynamics, 2., jnp.array([0., 1.5]))[-1]
-
-    ans = jax.jit(jax.grad(jax.grad(f)))(.7, jnp.int32(1))
-    self.assertAllClose(ans, 2. * .75 ** 2 * jnp.exp(-.7 * .75),
-                        check_dtypes=False, rtol=1e-3)
-
   def test_all_derivatives_with_int(self):
-    # With respect to the state, the times and an inexact argument, beside an
-    # integer one.
     def f(y0, ts, theta, i):
       def dynamics(y, t, theta, i):
         return -jnp.array([9., .5])[i] * theta * t * y
@@ -122,13 +104,6 @@ class ODETest(jtu.JaxTestCase):
     expected = jax.grad(f_(exact), argnums=(0, 1, 2))(*args)
     self.assertAllClose(ans, expected, rtol=1e-4, atol=1e-4)
 
-  def test_grad_allow_int(self):
-    f = lambda y0, i: odeint(lambda y, t, i: -y * i, y0, jnp.array([0., 1.]),
-                             i)[-1]
-    y0_bar, i_bar = jax.grad(f, argnums=(0, 1), allow_int=True)(1., 2)
-    self.assertAllClose(y0_bar, jnp.exp(-2.), check_dtypes=False, rtol=1e-5)
-    self.assertEqual(i_bar.dtype, jax.dtypes.float0)
-
   def test_captured_bcoo(self):
     # See https://github.com/jax-ml/jax/issues/31792
     def f(theta):
@@ -139,57 +114,6 @@ class ODETest(jtu.JaxTestCase):
     expected = -jnp.exp(-.5) - 2 * jnp.exp(-1.)
     for grad_f in (jax.grad(f), jax.jit(jax.grad(f)), jax.grad(jax.jit(f))):
       self.assertAllClose(grad_f(.5), expected, check_dtypes=False, rtol=1e-4)
-
-  def test_captured_vmapped_switch(self):
-    # See https://github.com/jax-ml/jax/issues/15759
-    def f(a):
-      branches = [lambda t: jnp.full_like(t, .5), lambda t: a ** 2 + 0. * t]
-      rates = jax.vmap(lambda i, t: lax.switch(i, branches, t), (0, None))
-      index = jnp.array([0, 1])
-      dynamics = lambda y, t: -rates(index, t) * y
-      return odeint(dynamics, jnp.ones(2), jnp.array([0., 1.5]))[-1, 1]
-
-    for grad_f in (jax.grad(f), jax.jit(jax.grad(f)), jax.grad(jax.jit(f))):
-      self.assertAllClose(grad_f(.8), -2 * .8 * 1.5 * jnp.exp(-.8 ** 2 * 1.5),
-                          check_dtypes=False, rtol=1e-4)
-
-  def test_grad_of_vmap_with_complex_state(self):
-    # See https://github.com/jax-ml/jax/issues/8783
-    flip = jnp.array([[0., -1j], [-1j, 0.]])
-
-    def loss(a, bs, integer):
-      def solve(b):
-        dynamics = lambda y, t: (a * b * integer) * flip @ y
-        ys = odeint(dynamics, jnp.eye(2, dtype=complex), jnp.array([0., 1.]),
-                    rtol=1e-6, atol=1e-6)
-        return ys[-1, 0, 0].real
-      return jnp.sum(jax.vmap(solve)(bs))
-
-    bs = jnp.array([.3, .6])
-    for grad_f in (jax.grad(loss), jax.jit(jax.grad(loss)),
-                   jax.grad(jax.jit(loss))):
-      with jax.numpy_dtype_promotion('standard'):
-        ans = grad_f(.7, bs, 2)  # The solution is cos(2 a b).
-      self.assertAllClose(ans, jnp.sum(-2 * bs * jnp.sin(2 * .7 * bs)),
-                          check_dtypes=False, rtol=1e-3)
-
-  def test_captured_key(self):
-    # See https://github.com/jax-ml/jax/issues/2797
-    @jax.jit
-    @jax.grad
-    def f(theta, data, key):
-      def density(x, key):
-        eps = jax.random.normal(key, x.shape, x.dtype)
-        dynamics = lambda y, t: theta * eps
-        return odeint(dynamics, x, jnp.array([0., 1.]))[-1]
-      return jnp.mean(jax.vmap(density)(data, jax.random.split(key, 4)))
-
-    key = jax.random.key(0)
-    data = jnp.ones((4, 2))
-    eps = jax.vmap(lambda k: jax.random.normal(k, (2,), data.dtype))(
-        jax.random.split(key, 4))
-    self.assertAllClose(f(2., data, key), eps.mean(), check_dtypes=False,
-                        rtol=1e-4)
 
   def test_adjoint_integrates_only_what_is_differentiated(self):
     n = 9
@@ -228,29 +152,21 @@ class ODETest(jtu.JaxTestCase):
     grad = jax.grad(lambda y0, k: f(y0, k)[0][0] + f(y0, k)[1], (0, 1))
     self.assertAllClose(grad(2., 5.), (16., 6.), check_dtypes=False, rtol=1e-5)
 
-  def test_one_time(self):
-    f = lambda y0, k: odeint(lambda y, t: -k * y, y0, jnp.array([1.]))
-    self.assertAllClose(f(jnp.ones(2), 3.), jnp.ones((1, 2)))
-    grads = jax.grad(lambda *args: f(*args).sum(), (0, 1))(jnp.ones(2), 3.)
-    self.assertAllClose(grads, (jnp.ones(2), 0.), check_dtypes=False)
-
-  @parameterized.parameters(
-      ((1., 0.), lambda y, t: [y[1], -y[0]]),
-      ([1., 0.], lambda y, t: (y[1], -y[0])),
-      (np.array([1., 0.]), lambda y, t: [y[1], -y[0]]),
-      ([1., 0.], lambda y, t: jnp.array([y[1], -y[0]])),
-      (np.array([[1.], [0.]]), lambda y, t: (y[1], [-y[0, 0]])),
-  )
-  def test_output_as_list(self, y0, dynamics):
-    ys = odeint(dynamics, y0, jnp.array([0., 1.]))
-    self.assertAllClose(jax.tree.leaves(jax.tree.map(lambda y: y[-1], ys))[0]
-                        .ravel()[0], np.cos(1.), check_dtypes=False, rtol=1e-5)
-
-  def test_real_derivative_of_a_complex_state(self):
-    with jax.numpy_dtype_promotion('standard'):
-      ys = odeint(lambda y, t: -y.real, jnp.complex64(1 + 1j),
-                  jnp.array([0., 1.], 'float32'))
-    self.assertAllClose(ys[-1], np.complex64(np.exp(-1.) + 1j), rtol=1e-5)
+  def test_no_concatenation_fuses_updates(self):
+    # XLA's CPU backend confuses two of them in some programs.
+    if not jtu.test_device_matches(["cpu"]):
+      self.skipTest("reads what the CPU backend compiles")
+    def loss(a, b, i):
+      dynamics = lambda y, t: .1 * b[i] - a[i] * y - a
+      return odeint(dynamics, jnp.ones(3), jnp.array([0., 1.]))[-1].sum()
+    grad_f = jax.jit(jax.grad(loss, (0, 1)))
+    text = grad_f.lower(jnp.ones(3), jnp.ones(3), 1).compile().as_text()
+    self.assertIn("dynamic-update-slice(", text)
+    for fused in re.findall(r"^%\S+ \(.*?^}", text, re.M | re.S):
+      opcodes = dict(re.findall(r"%(\S+) = \S+ ([a-z-]+)\(", fused))
+      for operands in re.findall(r" concatenate\((.*?)\)", fused):
+        self.assertNotIn("dynamic-update-slice", {
+            opcodes[x] for x in re.findall(r"%([\w.-]+)", operands)})
 
   def test_fresh_closure_compiles_nothing(self):
     ts = jnp.array([0., 1.])
@@ -266,69 +182,34 @@ class ODETest(jtu.JaxTestCase):
         f(*args)
       self.assertEqual(count(), 0)
 
-  def test_effects(self):
-    seen = []
-    def dynamics(y, t):
-      jax.debug.callback(lambda t: seen.append(float(t)), t, ordered=True)
-      return -y
-    solve = lambda y0: odeint(dynamics, y0, jnp.array([0., 1.]))[-1]
-    for f in (solve, jax.jit(solve), jax.grad(solve)):
-      seen.clear()
-      f(1.)
-      jax.effects_barrier()
-      self.assertEqual(seen[0], 0.)
-      self.assertGreater(len(seen), 6)
+  def test_captured_array_chooses_no_devices(self):
+    if jax.device_count() < 2:
+      self.skipTest("needs two devices")
+    y0, ts = jax.device_put((1., jnp.array([0., 1.])), jax.devices()[0])
+    k = jax.device_put(2., jax.devices()[1])
+    ys = odeint(lambda y, t: -k * y, y0, ts)
+    self.assertAllClose(ys[-1], jnp.exp(-2.), check_dtypes=False, rtol=1e-5)
 
-  def test_captured_ref(self):
-    calls = jax.new_ref(jnp.zeros((), 'int32'))
-    def dynamics(y, t):
-      calls[...] += 1
-      return -y
-    solve = lambda y0: odeint(dynamics, y0, jnp.array([0., 1.]))[-1]
-    self.assertAllClose(jax.grad(solve)(1.), jnp.exp(-1.), check_dtypes=False,
-                        rtol=1e-5)
-    self.assertGreater(int(calls[...]), 6)
+  def test_in_shard_map(self):
+    if jax.device_count() < 2:
+      self.skipTest("needs two devices")
+    spec = jax.P("i")
+    mesh = jax.make_mesh((2,), ("i",), axis_types=(jax.sharding.AxisType.Auto,))
+    solve = jax.shard_map(
+        lambda k, y0: odeint(lambda y, t: -k * y, y0, jnp.array([0., 1.]))[-1],
+        mesh=mesh, in_specs=(jax.P(), spec), out_specs=spec)
+    grad_f = jax.jit(jax.grad(lambda k, y0: solve(k, y0).sum()))
+    self.assertAllClose(grad_f(2., jnp.array([1., 3.])), -4. * jnp.exp(-2.),
+                        check_dtypes=False, rtol=1e-5)
 
   @parameterized.parameters(
       ([0., 1.], TypeError, "t must be an array of floats"),
-      (1., TypeError, "t must be an array of floats"),
       (jnp.float32(1.), ValueError, r"one-dimensional .* of shape \(\)"),
       (np.ones((2, 1), 'float32'), ValueError, r"of shape \(2, 1\)"),
       (np.ones(0, 'float32'), ValueError, "at least one time"))
   def test_errors_times(self, ts, error, message):
     with self.assertRaisesRegex(error, message):
       odeint(lambda y, t: -y, 1., ts)
-
-  def test_symbolic_number_of_times(self):
-    n, = export.symbolic_shape("n", constraints=["n >= 2"])
-    t = jnp.linspace(0., 1., 3)
-    exported = export.export(jax.jit(
-        lambda k, t: odeint(lambda y, t: -k * y, 1., t)))(
-            jax.ShapeDtypeStruct((), t.dtype), jax.ShapeDtypeStruct((n,), t.dtype))
-    self.assertAllClose(exported.call(t[1], t), jnp.exp(-t[1] * t), rtol=1e-5)
-
-  def test_leaks_no_tracer(self):
-    def f(theta, i):
-      dynamics = lambda y, t: -theta * jnp.array([9., .5])[i] * y
-      return odeint(dynamics, 2., jnp.array([0., 1.]))[-1]
-
-    with jax.checking_leaks():
-      for grad_f in (jax.grad(f), jax.jit(jax.grad(f)), jax.grad(jax.jit(f))):
-        self.assertAllClose(grad_f(.7, jnp.array(1)), -jnp.exp(-.35),
-                            check_dtypes=False, rtol=1e-5)
-
-  def test_grads_against_finite_differences(self):
-    def f(y0, theta, i):
-      def dynamics(y, t):
-        return jnp.sin(theta["w"][i] @ y + theta["b"] * t)
-      return odeint(dynamics, y0, jnp.array([0., .3, 1.]))
-
-    rng = self.rng()
-    theta = {"w": jnp.asarray(rng.randn(2, 3, 3)), "b": jnp.asarray(.3)}
-    y0 = jnp.asarray(rng.randn(3))
-    tol = 1e-1 if jtu.num_float_bits(np.float64) == 32 else 1e-3
-    jtu.check_grads(partial(f, i=jnp.array(1)), (y0, theta), modes=["rev"],
-                    order=2, atol=tol, rtol=tol)
 
 
 if __name__ == '__main__':
