@@ -65,7 +65,7 @@ setup(
     extras_require={
         "test": ["pytest", "pytest-xdist", "ruff", "scipy"],
         "benchmark": ["equinox", "diffrax", "matplotlib"],
-        "docs": ["sphinx", "sphinx-book-theme", "myst-nb", "matplotlib",
-                 "equinox", "scipy", "pytest", "pytest-xdist"],
+        "docs": ["sphinx", "sphinx-book-theme", "sphinx-copybutton", "myst-nb",
+                 "matplotlib", "equinox", "scipy", "pytest", "pytest-xdist"],
     },
 )

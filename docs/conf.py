@@ -18,6 +18,7 @@
 """
 
 import os
+import pathlib
 import re
 import sys
 
@@ -29,6 +30,10 @@ from sphinx.util import logging
 os.environ["PATH"] = os.pathsep.join(
     [os.path.dirname(sys.executable), os.environ.get("PATH", "")])
 os.environ["JAX_PLATFORMS"] = "cpu"
+# Pages import what the examples define.
+_EXAMPLES = str(pathlib.Path(__file__).parent / "examples")
+os.environ["PYTHONPATH"] = os.pathsep.join(
+    filter(None, [_EXAMPLES, os.environ.get("PYTHONPATH")]))
 os.environ["JAX_PPRINT_USE_COLOR"] = "0"
 
 # The reference shows the docstrings that are in force under the patch.
@@ -36,12 +41,11 @@ import jax_patch  # noqa: E402
 jax_patch.apply()
 
 project = "jax.closure_convert, complete"
-author = "The JAX Authors"
-copyright = f"2026, {author}"
 version = release = jax_patch.__version__
 
-extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+extensions = ["myst_nb", "sphinx_copybutton", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 exclude_patterns = ["_build"]
+copybutton_exclude = ".linenos, .gp, .go"
 myst_enable_extensions = ["colon_fence", "dollarmath"]
 myst_heading_anchors = 3
 autodoc_member_order = "bysource"
@@ -64,6 +68,9 @@ html_theme_options = {
     "show_toc_level": 2,
     "home_page_in_toc": True,
     "navbar_persistent": [],  # The sidebar has the search.
+    "footer_content_items": ["extra-footer"],
+    "extra_footer": "An unofficial patch to JAX, under the Apache License 2.0.",
+    "use_download_button": False,
 }
 
 
