@@ -90,7 +90,9 @@ def closure_convert(fun: Callable, *example_args, **example_kwargs
       return x, -jnp.linalg.solve(jax.jacobian(f)(x, *aux), f_dot)
 
   Tangents and cotangents of hoisted integers, booleans and PRNG keys are of
-  dtype ``float0``. A rule that does arithmetic on them has to leave those out.
+  dtype ``float0``. A rule that does arithmetic on them has to leave those out,
+  and one that ravels all hoisted values, or takes their norm, has to select the
+  inexact ones first.
 
   Args:
     example_kwargs: The same for the keyword arguments of ``fun``.
