@@ -97,7 +97,6 @@ jax_multiplatform_test(
     ]),
 )
 """
-_TEST_NEIGHBOUR = "custom_api_test"
 
 
 def build_files(base: Base, patch: Patch) -> dict[str, tuple[str, str]]:
@@ -115,7 +114,7 @@ def build_files(base: Base, patch: Patch) -> dict[str, tuple[str, str]]:
            if path.startswith("tests/")]
   if tests:
     text, new = files.get("tests/BUILD", (base.read("tests/BUILD"),) * 2)
-    _, end = _lines_of("tests/BUILD", new, _TEST_NEIGHBOUR)
+    _, end = _lines_of("tests/BUILD", new, "custom_api_test")
     entries = "".join(_TEST.format(name=name) for name in tests)
     files["tests/BUILD"] = text, apply_edits(
         new, [Edit(end, end, entries.splitlines())])

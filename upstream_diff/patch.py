@@ -11,6 +11,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
+
 """Every file that the patches change or add in an upstream tree."""
 
 import ast
@@ -32,8 +33,7 @@ _OLDER = {"tracing_registry": ("tracing_registry.flatten(", "tree_flatten(")}
 SUBJECT = "Complete jax.closure_convert, and let odeint share it"
 BODY = "\n\n".join(f"{p.subject}\n\n{p.body}" for p in PATCHES)
 
-# Of each file, what is there and what the patch makes of it.
-Files = dict[str, tuple[str | None, str]]
+Files = dict[str, tuple[str | None, str]]  # what is there, and what comes
 
 
 def changed_files(base: Base) -> Files:

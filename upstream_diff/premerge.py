@@ -33,7 +33,6 @@ _MIRRORS = {
     "jax/custom_derivatives.py": ".custom_derivatives",
     "jax/experimental/ode.py": "jax.experimental.ode",
 }
-# What odeint had of its own.
 _REMOVES = ("closure_convert", "partition_list", "abstractify")
 _TEST_MIRRORS = ("tests/api_test.py", "tests/ode_test.py")
 

@@ -11,6 +11,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
+
 """The patches of the series: a directory of `patches` for each, in order.
 
 ``N_name/patch.toml`` says what the patch brings, by name:
