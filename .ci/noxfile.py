@@ -79,10 +79,12 @@ def versions(session, jax):
       "python", "-c", "import jax; print(*jax.__path__)", silent=True)
   shutil.rmtree(pristine, ignore_errors=True)
   shutil.copytree(found.splitlines()[-1], pristine / "jax")
-  applies = _succeeds(
+  # There is no diff for JAX 0.10, which is older than what the mirrors spell.
+  has_diff = not jax.startswith("0.10.")
+  applies = not has_diff or _succeeds(
       session, "python", "-m", "upstream_diff", "-o", str(diff)
   ) and _applies(session, diff, pristine)
-  if "without-check" in session.posargs:
+  if "without-check" in session.posargs or not has_diff:
     check = ""
   else:
     check = _succeeds(session, "python", "-m", "upstream_diff", "--check",
@@ -91,7 +93,7 @@ def versions(session, jax):
       "jax": jax, "python": session.python,
       "suites": "all" if stacks else "all but the stacks",
       **counts, "examples": f"{sum(examples)} of {len(examples)}",
-      "diff applies": applies, "diff check": check})
+      "diff applies": applies if has_diff else "", "diff check": check})
   if not all([*ok, *examples, applies, check is not False]):
     session.error(f"jax {jax}, Python {session.python}: not as it should be")
 

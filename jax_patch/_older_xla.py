@@ -33,7 +33,10 @@ def _ravel(tree):
   flat, unravel = ravel_pytree(tree)
   if len(jax.tree.leaves(tree)) == 1:
     return flat, unravel
-  minus = jax.tree.map(lambda x: -jnp.asarray(x, flat.dtype), tree)
+  def negative(x):  # A cast would make cotangents of Python scalars weak.
+    same = jnp.result_type(x) == flat.dtype
+    return -x if same else -jnp.asarray(x, flat.dtype)
+  minus = jax.tree.map(negative, tree)
   def unravel_negative(x):
     # Other numbers than inexact ones have no cotangents, and may have no sign.
     return jax.tree.map(

@@ -266,7 +266,8 @@ class MainTest(jtu.JaxTestCase):
         print(sorted(n for n in sys.modules if n.startswith("jax_patch.")))"""))
     self.assertEqual(
         alone.stdout, "['apply', 'patched', 'revert', 'status']\n[]\n"
-        "['jax_patch._docstring', 'jax_patch._patch', 'jax_patch._status']\n", alone.stderr)
+        "['jax_patch._docstring', 'jax_patch._patch', 'jax_patch._status']\n",
+        alone.stderr)
 
 
 if __name__ == "__main__":
