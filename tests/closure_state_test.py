@@ -300,7 +300,7 @@ class PassedAgainTest(jtu.JaxTestCase):
   @parameterized.parameters(
       "plain", "asarray", "scalar", "partial", "pytree", "odeint")
   def test_array_changed_in_place(self, kind):
-    buffer = np.ones(() if kind == "scalar" else 2, 'float32')
+    buffer = np.ones(() if kind == "scalar" else 2, jnp.result_type(float))
     fun = {
         "asarray": lambda x: (x * jnp.asarray(buffer)).sum(),
         "partial": functools.partial(lambda b, x: (x * b).sum(), buffer),
