@@ -371,7 +371,7 @@ TRANSFORMED = ('unary', 'nn', 'binary', 'commutative', 'select', 'literal',
 TRANSFORMING = ('vmap', 'vjp', 'jvp', 'root', 'custom', 'map', 'linear')
 
 # Families of which two fresh functions need not be known to be the same, because
-# each makes its rule or callback anew.
+# each makes its rule or callback anew, or JAX wraps it so (`optimize_remat`).
 UNSTABLE = frozenset([
     'callback', 'jvp_cell', 'fwd_cell', 'bwd_cell', 'jvp_function',
-    'bwd_function', 'vmap_rule', 'linear_call', 'custom'])
+    'bwd_function', 'vmap_rule', 'linear_call', 'custom', 'rule'])

@@ -42,16 +42,19 @@ def odeint(func, y0, t, *args, rtol=1.4e-8, atol=1.4e-8, mxstep=jnp.inf, hmax=jn
     raise ValueError("t must be a one-dimensional array of at least one time, "
                      f"but is of shape {t.shape}.")
 
+  ts = core.typeof(t)
+  time = t[0] if ts.manual_axis_type.varying else jax.ShapeDtypeStruct(
+      (), ts.dtype, weak_type=ts.weak_type)
   # The solver may compute in types of more precision than those of y0 and t
   convert = lambda **kwargs: _closure_convert(
-      func, (y0, t[0], *args), {}, warn=False, **kwargs)
+      func, (y0, time, *args), {}, warn=False, **kwargs)
   # Passing the closure as a pytree argument lets jit reuse one compilation
   closure = Partial(*convert(to_pytree=True))
   values, tree = tree_flatten((y0, t, args, closure))
   if any(core.typeof(x).manual_axis_type.varying for x in values):
     # In shard_map, all that the loops carry must vary over the same axes
     y0, t, args, _ = tree_unflatten(tree, core.auto_insert_reshard(*values))
-    func = _hoist_casts(func, y0, t[0], *args)
+    func, time = _hoist_casts(func, y0, t[0], *args), t[0]
     closure = Partial(*convert(to_pytree=True))
   traced = [x for x in tree_leaves(closure) if isinstance(x, core.Tracer)]
   if _committed_devices(closure) - _committed_devices((y0, t, args, traced)):

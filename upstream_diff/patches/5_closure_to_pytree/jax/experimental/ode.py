@@ -29,9 +29,11 @@ def odeint(func, y0, t, *args, rtol=1.4e-8, atol=1.4e-8, mxstep=jnp.inf, hmax=jn
   if not jnp.issubdtype(t.dtype, jnp.floating):
     raise TypeError(f"t must be an array of floats, but got {t}.")
 
+  ts = core.typeof(t)
+  time = jax.ShapeDtypeStruct((), ts.dtype, weak_type=ts.weak_type)
   # The solver may compute in types of more precision than those of y0 and t
   convert = lambda **kwargs: _closure_convert(
-      func, (y0, t[0], *args), {}, warn=False, **kwargs)
+      func, (y0, time, *args), {}, warn=False, **kwargs)
   # Passing the closure as a pytree argument lets jit reuse one compilation
   closure = Partial(*convert(to_pytree=True))
   traced = [x for x in tree_leaves(closure) if isinstance(x, core.Tracer)]
