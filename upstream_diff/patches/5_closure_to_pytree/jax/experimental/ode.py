@@ -13,6 +13,7 @@
 # limitations under the License.
 
 
+import jax
 import jax.numpy as jnp
 from jax._src import core
 from jax.experimental.ode import _odeint_wrapper
