@@ -17,6 +17,7 @@ import functools
 import types
 from typing import Any
 import warnings
+import weakref
 
 import numpy as np
 
@@ -34,7 +35,7 @@ from jax._src.tree_util import (
 from jax._src.util import (
     merge_lists, partition_list, safe_map, safe_zip, split_list, unzip2,
     weakref_lru_cache)
-from jax_patch.jaxpr_key import FrozenArray, jaxpr_key, same_bits
+from jax_patch.jaxpr_key import FrozenArray, jaxpr_key
 
 
 traceback_util.register_exclusion(__file__)
@@ -144,15 +145,12 @@ def _closure_convert(fun, args, kwargs, to_pytree=False, warn=True):
       types.FunctionType, _jax.PjitFunction):
     return _closure_convert_for_avals(fun, *rest)[:2]
   converted, hoisted, arrays = _closure_convert_cached(fun, *rest)
-  if changed := any(map(_has_changed, arrays)):
-    converted, hoisted, _ = _closure_convert_for_avals(fun, *rest)
-  if changed or any(isinstance(x, core.Tracer) for x in hoisted):
+  if any(copy != x for x, copy in arrays):
+    _closure_convert_cached.evict_weakref(fun)
+    converted, hoisted, _ = _closure_convert_cached(fun, *rest)
+  if any(isinstance(x, core.Tracer) for x in hoisted):
     _closure_convert_cached.evict_weakref(fun)
   return converted, list(hoisted)
-
-def _has_changed(array_and_copy):
-  array, copy = array_and_copy
-  return not same_bits(array, copy.value)
 
 def _closure_convert_for_avals(fun, in_tree, in_avals, debug_info, to_pytree, warn):
   # Only constants that are inputs of the jaxpr can be hoisted.
@@ -169,14 +167,15 @@ def _closure_convert_for_avals(fun, in_tree, in_avals, debug_info, to_pytree, wa
                 for c in consts]
   # The owner of a NumPy array can change it.
   frozen = [FrozenArray(c) if isinstance(c, np.ndarray) else c for c in consts]
-  closure_consts, const_args = partition_list(is_hoisted, frozen)
+  arrays = [(c, f) for c, f in zip(consts, frozen) if f is not c]
+  consts = [c if f is c else f.value for c, f in zip(consts, frozen)]
+  closure_consts, const_args = partition_list(is_hoisted, consts)
   num_consts = len(const_args)
-  key = jaxpr_key(jaxpr, is_hoisted, closure_consts, in_tree, out_tree,
-                  debug_info.func_name, to_pytree, warn)
-  closure_consts, const_args = map(_thawed, (closure_consts, const_args))
+  key = jaxpr_key(jaxpr, is_hoisted, partition_list(is_hoisted, frozen)[0],
+                  in_tree, out_tree, debug_info.func_name, to_pytree, warn)
 
   def converted_fun(*args, **kwargs):
-    if any(map(_has_changed, key.arrays)):
+    if any(copy != x for x, copy in key.arrays):
       key.function = lambda: None  # The next conversion makes another one.
     if to_pytree:
       const_args, *args = args
@@ -201,15 +200,12 @@ def _closure_convert_for_avals(fun, in_tree, in_avals, debug_info, to_pytree, wa
     return tree_unflatten(out_tree, out_flat)
 
   converted_fun.__name__ = converted_fun.__qualname__ = debug_info.func_name
-  arrays = [cf for cf in zip(consts, frozen) if isinstance(cf[1], FrozenArray)]
-  return key.intern(lambda: converted_fun), const_args, [*arrays, *key.arrays]
+  # There is one function for a key, so that caches know it by its identity.
+  if (fun := key.function()) is None:
+    key.function = weakref.ref(fun := converted_fun)
+  return fun, const_args, arrays + key.arrays
 
-def _thawed(consts):
-  return [c.value if isinstance(c, FrozenArray) else c for c in consts]
-
-@weakref_lru_cache
-def _closure_convert_cached(fun, *args):
-  return _closure_convert_for_avals(fun, *args)
+_closure_convert_cached = weakref_lru_cache(_closure_convert_for_avals)
 
 def _separate_consts(jaxpr):
   # Arrays without dimensions can be literals.

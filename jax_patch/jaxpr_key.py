@@ -14,12 +14,8 @@
 
 """Keys of jaxprs, which are equal only if the programs compute the same."""
 
-from collections.abc import Callable, Hashable
 import functools
-import threading
 import types
-from typing import Any
-import weakref
 
 import numpy as np
 
@@ -28,29 +24,14 @@ from jax._src import literals
 from jax._src import util
 from jax._src.basearray import Array
 from jax._src.interpreters import partial_eval as pe
-from jax._src.state.types import AbstractRef
 from jax._src.tree_util import Partial, PyTreeDef
 
 
 class JaxprKey:
   # Equal keys are one object. It holds the objects whose ids are in it.
-  held: list[Any]
-  arrays: list[tuple[np.ndarray, "FrozenArray"]]
   function = staticmethod(lambda: None)  # or a weak reference
 
-  def intern(self, make: Callable[[], Callable]) -> Callable:
-    # There is one function for a key, so that caches know it by its identity.
-    with _lock:
-      if (fun := self.function()) is None:
-        fun = make()
-        self.function = weakref.ref(fun)
-      return fun
-
-_lock = threading.Lock()
-
-@util.weak_value_interner
-def _intern(*parts: Hashable) -> JaxprKey:
-  return JaxprKey()
+_intern = util.weak_value_interner(lambda *parts: JaxprKey())
 
 def jaxpr_key(jaxpr: core.Jaxpr, *rest) -> JaxprKey:
   # Names of variables and source locations do not enter. Arrays of JAX enter by
@@ -71,18 +52,16 @@ class FrozenArray:
     return hash((self.value.dtype, words[::len(words) // 64 + 1].tobytes()))
 
   def __eq__(self, other):
-    return isinstance(other, FrozenArray) and same_bits(self.value, other.value)
-
-def same_bits(x: np.ndarray, y: np.ndarray) -> bool:
-  type_of = lambda x: (type(x), x.dtype, x.shape)
-  return type_of(x) == type_of(y) and np.array_equal(_words(x), _words(y))
+    x, y = self.value, getattr(other, "value", other)
+    return ((type(x), x.dtype, x.shape) == (type(y), y.dtype, y.shape)
+            and np.array_equal(_words(x), _words(y)))
 
 def _words(x):
   x = np.ascontiguousarray(x).reshape(-1).view(np.uint8)
   return x if x.size % 8 else x.view(np.uint64)
 
-_PLAIN = int, bool, str, bytes, type(None), type(Ellipsis)
-_SCALARS = float, complex, *literals.typed_scalar_types
+_SCALARS = {float, complex, *literals.typed_scalar_types,
+            *np.sctypeDict.values()} - {np.void, np.object_}
 # The attributes that determine what JAX makes anew in each trace, by its class.
 _ATTRIBUTES = {
     "AbstractRef": "inner_aval memory_space kind", "ClosedRule": "rule",
@@ -103,11 +82,11 @@ class _KeyBuilder:
     self.arrays = []  # of NumPy, in nested programs, each with its copy
     self.keys = {}  # by id of a jaxpr or function, with what has the id
 
-  def identity(self, x) -> Hashable:
+  def identity(self, x):
     self.held.append(x)
     return "id", id(x)
 
-  def part(self, x) -> Hashable:
+  def part(self, x):
     # What JAX holds. It does not change the containers that it made.
     t = type(x)
     if t in (tuple, list, set, dict):
@@ -121,13 +100,12 @@ class _KeyBuilder:
       return self.identity(x), self.arrays[-1][1]
     return self.value(x)
 
-  def value(self, x) -> Hashable:
+  def value(self, x):
     # What a user may hold. Only what cannot change is known by its value.
     t = type(x)
-    if t in _PLAIN:
+    if t in (int, bool, str, bytes, type(None), type(Ellipsis)):
       return t, x
-    if t in _SCALARS or (
-        isinstance(x, np.generic) and t is x.dtype.type and t is not np.void):
+    if t in _SCALARS:
       return t, getattr(x, "dtype", None), np.asarray(x).tobytes()
     if t in (functools.partial, Partial):
       return t, *map(self.value, (x.func, x.args, *x.keywords.items()))
@@ -135,8 +113,7 @@ class _KeyBuilder:
       return self.value((getattr(x, "__func__", x.__qualname__), x.__self__))
     if t in (util.Hashable, util.Unhashable):
       return self.value(x.val)
-    if t is frozenset or (
-        issubclass(t, tuple) and getattr(x, "__dict__", None) is None):
+    if t is frozenset or issubclass(t, tuple) and not hasattr(x, "__dict__"):
       items = x if t is frozenset else tuple.__iter__(x)
       return self.identity(t), *map(self.value, items)
     is_function = t is types.FunctionType
@@ -170,34 +147,27 @@ class _KeyBuilder:
   def jaxpr(self, jaxpr):
     number = {}
 
-    def bind(vs):  # The equality of references ignores their kind.
-      for v in vs:
-        number[v] = len(number)
-        is_ref = isinstance(v.aval, AbstractRef)
-        parts.append(self.value(v.aval) if is_ref else v.aval)
+    def atom(a):
+      if isinstance(a, core.Literal):
+        is_array = isinstance(a.val, np.ndarray)
+        return a.aval, FrozenArray(a.val) if is_array else self.part(a.val)
+      if a in number:
+        return number[a]
+      number[a] = len(number)
+      # The equality of references ignores their kind.
+      return a.aval if type(a.aval) is core.ShapedArray else self.part(a.aval)
 
-    def use(atoms):
-      parts.append(len(atoms))
-      for a in atoms:
-        if isinstance(a, core.Literal):
-          is_array = isinstance(a.val, np.ndarray)
-          parts.extend((
-              a.aval, FrozenArray(a.val) if is_array else self.part(a.val)))
-        else:
-          parts.append(number[a])
+    def atoms(xs):
+      return tuple(map(atom, xs))
 
-    parts = [*map(self.param, jaxpr.consts)]
-    bind(jaxpr.constvars)
-    parts.append(len(jaxpr.constvars))
-    bind(jaxpr.invars)
+    parts = [*map(self.param, jaxpr.consts), atoms(jaxpr.constvars),
+             atoms(jaxpr.invars)]
     for e in jaxpr.eqns:
-      use(e.invars)
-      parts += e.primitive, e.ctx, *e.params, *map(self.param, e.params.values())
-      bind(e.outvars)
-    use(jaxpr.outvars)
-    return parts
+      parts += (atoms(e.invars), e.primitive, e.ctx, *e.params,
+                *map(self.param, e.params.values()), atoms(e.outvars))
+    return *parts, atoms(jaxpr.outvars)
 
-  def param(self, x) -> Hashable:
+  def param(self, x):
     try:
       return self.part(x)
     except (RecursionError, TypeError):  # It contains itself or has no hash.
