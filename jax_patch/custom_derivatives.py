@@ -30,8 +30,7 @@ from jax._src.basearray import Array
 from jax._src.interpreters import partial_eval as pe
 from jax._src.lib import _jax
 from jax._src.tree_util import (
-    keystr, Partial, tracing_registry, tree_flatten, tree_leaves_with_path,
-    tree_unflatten)
+    all_leaves, Partial, tracing_registry, tree_flatten, tree_unflatten)
 from jax._src.util import (
     merge_lists, partition_list, safe_map, safe_zip, split_list, unzip2,
     weakref_lru_cache)
@@ -145,7 +144,7 @@ def _closure_convert(fun, args, kwargs, to_pytree=False, warn=True):
       types.FunctionType, _jax.PjitFunction):
     return _closure_convert_for_avals(fun, *rest)[:2]
   converted, hoisted, arrays = _closure_convert_cached(fun, *rest)
-  if any(copy != x for x, copy in arrays):
+  if any(FrozenArray(x) != copy for x, copy in arrays):
     _closure_convert_cached.evict_weakref(fun)
     converted, hoisted, _ = _closure_convert_cached(fun, *rest)
   if any(isinstance(x, core.Tracer) for x in hoisted):
@@ -175,18 +174,19 @@ def _closure_convert_for_avals(fun, in_tree, in_avals, debug_info, to_pytree, wa
                   in_tree, out_tree, debug_info.func_name, to_pytree, warn)
 
   def converted_fun(*args, **kwargs):
-    if any(copy != x for x, copy in key.arrays):
+    if any(FrozenArray(x) != copy for x, copy in key.arrays):
       key.function = lambda: None  # The next conversion makes another one.
     if to_pytree:
       const_args, *args = args
     else:
       args, const_args = split_list(args, [max(len(args) - num_consts, 0)])
     all_args, in_tree2 = tree_flatten((tuple(args), kwargs))
-    if in_tree != in_tree2 or len(const_args) != num_consts:
+    if (in_tree != in_tree2 or len(const_args) != num_consts
+        or not all_leaves(const_args)):
       takes = f"{len(in_tree.children()[0].children())} argument(s)"
       got = len(args)
       if not to_pytree:
-        takes += f" and {num_consts} hoisted value(s)"
+        takes += f" and, as *aux_args, {num_consts} hoisted value(s)"
         got += len(const_args)
       msg = ("The inputs to the closure produced by closure_convert must have "
              "the same Pytree structure as the example arguments passed when "
@@ -195,7 +195,7 @@ def _closure_convert_for_avals(fun, in_tree, in_avals, debug_info, to_pytree, wa
       raise TypeError(msg)
     values = [*merge_lists(is_hoisted, closure_consts, const_args), *all_args]
     if warn:
-      _warn_of_other_types(jaxpr, is_hoisted, values, (tuple(args), kwargs))
+      _warn_of_other_types(jaxpr, is_hoisted, values)
     out_flat = core.eval_jaxpr(jaxpr, (), *values)
     return tree_unflatten(out_tree, out_flat)
 
@@ -225,34 +225,23 @@ def _separate_consts(jaxpr):
         eqns=[e.replace(invars=vs) for e, vs in zip(jaxpr.eqns, invars)])
   return pe.convert_constvars_jaxpr(jaxpr), consts
 
-def _warn_of_other_types(jaxpr, is_hoisted, values, args_kwargs):
+def _warn_of_other_types(jaxpr, is_hoisted, values):
   # See https://github.com/jax-ml/jax/issues/6867
-  changed = [i for i, (x, v) in enumerate(zip(values, jaxpr.invars))
-             if _has_other_type(x, v.aval)]
-  if not changed:
-    return
-  read = [*[v for e in jaxpr.eqns for v in e.invars], *jaxpr.outvars]
-  read = {v for v in read if isinstance(v, core.Var)}
-  def describe(i):
-    name, num_consts = f"hoisted value {sum(is_hoisted[:i])}", len(is_hoisted)
-    if i >= num_consts:
-      path, _ = tree_leaves_with_path(args_kwargs)[i - num_consts]
-      name = ("args", "kwargs")[path[0].idx] + keystr(path[1:])
-    return (f"{name} is of type {core.typeof(values[i]).str_short()} instead of "
-            f"{jaxpr.invars[i].aval.str_short()}")
-  if other := [describe(i) for i in changed if jaxpr.invars[i] in read]:
+  def type_of(aval):
+    is_shaped = isinstance(aval, core.ShapedArray)
+    return (aval.shape, aval.dtype) if is_shaped else aval
+
+  names = jaxpr.debug_info.safe_arg_names(len(values))
+  _, is_used = pe.dce_jaxpr(jaxpr, [True] * len(jaxpr.outvars))
+  changed = [
+      f"{name or f'hoisted value {sum(is_hoisted[:i])}'} is of type "
+      f"{core.typeof(x).str_short()} instead of {v.aval.str_short()}"
+      for i, (name, x, v) in enumerate(zip(names, values, jaxpr.invars))
+      if is_used[i] and type_of(core.typeof(x)) != type_of(v.aval)]
+  if changed:
     warnings.warn(
-        f"In a call of {jaxpr.debug_info.func_src_info}, {' and '.join(other)}. "
-        "This evaluates the program that was traced for the example arguments, "
+        f"In a call of {jaxpr.debug_info.func_src_info}, {' and '.join(changed)}"
+        ". This evaluates the program that was traced for the example arguments, "
         "which can be wrong at other types, and will become an error. Convert "
         "the function for the types that it is called with.", FutureWarning,
         stacklevel=3)
-
-def _has_other_type(x, aval):
-  try:
-    t = core.typeof(x)
-  except TypeError:
-    return False  # It is an error if the program reads it.
-  if isinstance(t, core.ShapedArray) and isinstance(aval, core.ShapedArray):
-    return (t.shape, t.dtype) != (aval.shape, aval.dtype)
-  return t != aval

@@ -37,28 +37,28 @@ def jaxpr_key(jaxpr: core.Jaxpr, *rest) -> JaxprKey:
   # Names of variables and source locations do not enter. Arrays of JAX enter by
   # identity, because reading them would wait for a device.
   builder = _KeyBuilder()
-  key = _intern(*builder.jaxpr(jaxpr), *map(builder.part, rest))
+  try:
+    key = _intern(*builder.jaxpr(jaxpr), *map(builder.part, rest))
+  except (RecursionError, TypeError):  # A part contains itself or has no hash.
+    key = JaxprKey()
   key.held, key.arrays = builder.held, builder.arrays
   return key
 
 class FrozenArray:
   # A copy of a NumPy array that compares bit by bit, and hashes a sample.
   def __init__(self, x: np.ndarray):
-    self.value = x.copy()
+    self.type = type(x), x.dtype, x.shape
+    self.words = np.zeros(-(-x.nbytes // 8), np.uint64)
+    self.value = np.ndarray(x.shape, x.dtype, self.words)
+    self.value[...] = x
     self.value.setflags(write=False)
 
   def __hash__(self):
-    words = _words(self.value)
-    return hash((self.value.dtype, words[::len(words) // 64 + 1].tobytes()))
+    return hash((self.type, self.words[::self.words.size // 64 + 1].tobytes()))
 
   def __eq__(self, other):
-    x, y = self.value, getattr(other, "value", other)
-    return ((type(x), x.dtype, x.shape) == (type(y), y.dtype, y.shape)
-            and np.array_equal(_words(x), _words(y)))
-
-def _words(x):
-  x = np.ascontiguousarray(x).reshape(-1).view(np.uint8)
-  return x if x.size % 8 else x.view(np.uint64)
+    return (isinstance(other, FrozenArray) and self.type == other.type
+            and np.array_equal(self.words, other.words))
 
 _SCALARS = {float, complex, *literals.typed_scalar_types,
             *np.sctypeDict.values()} - {np.void, np.object_}
@@ -72,15 +72,15 @@ _ATTRIBUTES = {
     "WrappedFun": "f transforms params in_type"}
 _MEMOIZED = pe._memoize(lambda: None).__code__
 
-def _is_of_jax(module) -> bool:
-  return str(module).partition(".")[0] in ("jax", "jaxlib")
+def _of_jax(*modules) -> bool:
+  return {str(m).partition(".")[0] for m in modules} <= {"jax", "jaxlib"}
 
 class _KeyBuilder:
 
   def __init__(self):
     self.held = []
     self.arrays = []  # of NumPy, in nested programs, each with its copy
-    self.keys = {}  # by id of a jaxpr or function, with what has the id
+    self.keys = {}  # by jaxpr or function
 
   def identity(self, x):
     self.held.append(x)
@@ -119,22 +119,22 @@ class _KeyBuilder:
     is_function = t is types.FunctionType
     home = x.__globals__.get("__name__") if is_function else t.__module__
     for base in t.__mro__:
-      if base.__name__ in _ATTRIBUTES and _is_of_jax(base.__module__):
-        if not _is_of_jax(home):  # It may depend on anything.
+      if base.__name__ in _ATTRIBUTES and _of_jax(base.__module__):
+        if not _of_jax(home):  # It may depend on anything.
           return self.identity(object())
         names = _ATTRIBUTES[base.__name__].split()
-        return self.identity(t), *[self.part(getattr(x, n)) for n in names]
+        return t, *[self.part(getattr(x, n)) for n in names]
     # An object of JAX that wraps a user's function has the module of that one.
-    if isinstance(x, (Array, type)) or not (_is_of_jax(home) and _is_of_jax(
-        getattr(x, "__module__", home))):
+    homes = home, getattr(x, "__module__", home)
+    if isinstance(x, Array) or not _of_jax(*homes):
       return self.identity(x)
     if is_function or isinstance(x, core.Jaxpr):
-      if id(x) not in self.keys:
+      if x not in self.keys:
         parts = self.function(x) if is_function else self.jaxpr(x)
-        self.keys[id(x)] = x, _intern(*parts)
-      return self.keys[id(x)][1]
+        self.keys[x] = _intern(*parts)
+      return self.keys[x]
     if names := getattr(t, "__dataclass_fields__", ()):
-      return self.identity(t), *[self.part(getattr(x, n)) for n in names]
+      return t, *[self.part(getattr(x, n)) for n in names]
     return self.identity(x) if t.__eq__ is object.__eq__ else (t, x, hash(x))
 
   def function(self, f):
@@ -154,21 +154,12 @@ class _KeyBuilder:
       if a in number:
         return number[a]
       number[a] = len(number)
-      # The equality of references ignores their kind.
-      return a.aval if type(a.aval) is core.ShapedArray else self.part(a.aval)
+      return self.part(a.aval)
 
-    def atoms(xs):
-      return tuple(map(atom, xs))
-
-    parts = [*map(self.param, jaxpr.consts), atoms(jaxpr.constvars),
+    atoms = lambda xs: tuple(map(atom, xs))
+    parts = [*map(self.part, jaxpr.consts), atoms(jaxpr.constvars),
              atoms(jaxpr.invars)]
     for e in jaxpr.eqns:
       parts += (atoms(e.invars), e.primitive, e.ctx, *e.params,
-                *map(self.param, e.params.values()), atoms(e.outvars))
+                *map(self.part, e.params.values()), atoms(e.outvars))
     return *parts, atoms(jaxpr.outvars)
-
-  def param(self, x):
-    try:
-      return self.part(x)
-    except (RecursionError, TypeError):  # It contains itself or has no hash.
-      return self.identity(x)

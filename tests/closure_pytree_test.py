@@ -201,7 +201,7 @@ class PytreeTest(jtu.JaxTestCase):
   def test_other_types_warn(self):
     f = closure_to_pytree(lambda x, y: x * y, 1., 2.)
     with config.enable_checks(False), self.assertWarnsRegex(
-        FutureWarning, r"args\[1\] is of type float.*\[2\] instead of float"):
+        FutureWarning, r"y is of type float.*\[2\] instead of float"):
       self.assertAllClose(f(2., np.ones(2)), 2. * np.ones(2),
                           check_dtypes=False)
 

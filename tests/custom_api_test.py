@@ -264,8 +264,8 @@ class ClosureConvertTest(jtu.JaxTestCase):
       for args, kwargs, msg in [
           ((1., *aux), {}, "structure"),
           (([1.], *aux), {"k": 1.}, "structure"),
-          (([1.],), {}, r"takes 1 arg.* and 1 hoisted .* but got 1 in all"),
-          ((), {}, r"takes 1 arg.* and 1 hoisted .* but got 0 in all")]:
+          (([1.],), {}, r"takes 1 arg.* 1 hoisted .* but got 1 in all"),
+          ((), {}, r"takes 1 arg.* 1 hoisted .* but got 0 in all")]:
         with self.assertRaisesRegex(TypeError, msg):
           converted(*args, **kwargs)
       return 0.
@@ -279,8 +279,8 @@ class ClosureConvertTest(jtu.JaxTestCase):
           lambda z, *, k: z * k["a"] / z.shape[0], jnp.ones(3), k={"a": 1.})
       with self.assertWarnsRegex(
           FutureWarning,
-          r"args\[0\] is of type float32\[6\] instead of float32\[3\] and "
-          r"kwargs\['k'\]\['a'\] is of type int32\[\] instead of float32\[\]"):
+          r"z is of type float32\[6\] instead of float32\[3\] and "
+          r"k\['a'\] is of type int32\[\] instead of float32\[\]"):
         out = converted(jnp.arange(6.), k={"a": 2})
     # What was traced for the shape of the example arguments.
     self.assertAllClose(out, 2 * jnp.arange(6.) / 3, check_dtypes=False)
