@@ -21,7 +21,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import jax
-import apply_patch  # noqa: F401
 import jax.numpy as jnp
 from jax import lax
 

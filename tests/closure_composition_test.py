@@ -29,7 +29,6 @@ from absl.testing import absltest, parameterized
 import numpy as np
 
 import jax
-import apply_patch  # noqa: F401
 from jax._src import test_util as jtu
 
 import closure_cases as cases

@@ -19,7 +19,6 @@ import os
 from absl.testing import absltest, parameterized
 
 import jax
-import apply_patch  # noqa: F401
 import jax.numpy as jnp
 from jax._src import test_util as jtu
 from jax.custom_derivatives import closure_to_pytree

@@ -27,7 +27,6 @@ from absl.testing import absltest
 import numpy as np
 
 import jax
-import apply_patch  # noqa: F401
 import jax.numpy as jnp
 from jax._src import test_util as jtu
 from jax.custom_derivatives import closure_to_pytree

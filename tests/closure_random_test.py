@@ -27,7 +27,6 @@ import random
 from absl.testing import absltest, parameterized
 
 import jax
-import apply_patch  # noqa: F401
 import jax.numpy as jnp
 from jax import lax
 from jax._src import test_util as jtu

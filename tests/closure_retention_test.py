@@ -22,7 +22,6 @@ import weakref
 from absl.testing import absltest, parameterized
 
 import jax
-import apply_patch  # noqa: F401
 import jax.numpy as jnp
 from jax._src import test_util as jtu
 from jax.experimental.ode import odeint

@@ -35,7 +35,6 @@ from absl.testing import absltest, parameterized
 import numpy as np
 
 import jax
-import apply_patch  # noqa: F401
 import jax.numpy as jnp
 from jax import lax
 from jax._src import test_util as jtu
@@ -248,7 +247,8 @@ class CallbacksTest(SoundnessTestCase):
 class HistoryTest(SoundnessTestCase):
 
   def test_after_other_calls_and_in_a_fresh_process(self):
-    process = python(["-c", "import closure_soundness_test as t, json; "
+    process = python(["-m", "jax_patch", "-c",
+                      "import closure_soundness_test as t, json; "
                       "print(json.dumps(t.describe()))"])
     before = describe()
     for k in range(25):
@@ -317,10 +317,10 @@ def _drop_in(x64):
   # Runs stock JAX and the patched one at once.
   with tempfile.TemporaryDirectory() as folder:
     runs = []
-    for stock in "1", "":
-      path = os.path.join(folder, f"outcomes{stock}")
+    for launcher in [], ["-m", "jax_patch"]:
+      path = os.path.join(folder, f"outcomes{len(runs)}")
       runs.append((path, python(
-          [str(_HERE / "drop_in_cases.py"), path], JAX_PATCH_STOCK=stock,
+          [*launcher, str(_HERE / "drop_in_cases.py"), path],
           JAX_ENABLE_X64=str(int(x64)),
           XLA_FLAGS=os.environ.get("XLA_FLAGS", _FLAGS))))
     outcomes = []

@@ -25,7 +25,6 @@ import sys
 from absl.testing import absltest
 
 import jax
-import apply_patch  # noqa: F401
 import jax.numpy as jnp
 from jax._src import test_util as jtu
 from jax.experimental.ode import odeint

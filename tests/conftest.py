@@ -12,9 +12,10 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Makes a plain run short, and says at its end what it left out.
+"""Patches JAX for the tests, and says at the end which tests were left out.
 
-With ``JAX_PATCH_ALL_TESTS=1``, as CI sets it, nothing is left out, and all is
+With ``JAX_PATCH_STOCK=1``, the tests run on JAX as it is installed, where those
+of the defects that the patch mends must fail. With ``JAX_PATCH_ALL_TESTS=1``, as CI sets it, nothing is left out, and all is
 compiled as it is for users. A test file chooses what to leave out by itself,
 since it is a script too, and says in ``LEFT_OUT`` what that is.
 """
@@ -23,6 +24,8 @@ import importlib.metadata
 import os
 
 import pytest
+
+import jax_patch
 
 # To compile takes half of the time. What is tested is how JAX traces, converts
 # and differentiates, which comes before, and values are compared all the same.
@@ -36,6 +39,10 @@ if importlib.metadata.version("jaxlib").split(".")[:2] in (
   _FLAGS += " --xla_cpu_use_fusion_emitters=false"
 if not os.environ.get("JAX_PATCH_ALL_TESTS"):
   os.environ.setdefault("XLA_FLAGS", _FLAGS)
+
+# Before a test file takes names out of JAX.
+if not os.environ.get("JAX_PATCH_STOCK"):
+  jax_patch.apply()
 
 _KEY = pytest.StashKey[set[str]]()
 

@@ -22,7 +22,6 @@ import textwrap
 from absl.testing import absltest
 
 import jax
-import apply_patch  # noqa: F401
 import jax.numpy as jnp
 from jax._src import config
 from jax._src import test_util as jtu

@@ -15,8 +15,8 @@
 
 """Ways of calling odeint that stock JAX accepts, and what they give.
 
-Run as a script, this writes the results to the given file. The modules that JAX
-is made of are as they are, or patched, by JAX_PATCH_STOCK.
+Run as a script, this writes the results to the given file. It runs by itself on
+stock JAX, and by ``python -m jax_patch`` on the patched one.
 """
 
 import collections
@@ -28,7 +28,6 @@ import sys
 import warnings
 
 import jax
-import apply_patch  # noqa: F401
 import jax.numpy as jnp
 from jax import lax
 from jax.experimental import sparse

@@ -21,7 +21,6 @@ from absl.testing import absltest, parameterized
 import numpy as np
 
 import jax
-import apply_patch  # noqa: F401
 import jax.numpy as jnp
 from jax import export
 from jax import lax

@@ -31,7 +31,6 @@ from absl.testing import absltest, parameterized
 import numpy as np
 
 import jax
-import apply_patch  # noqa: F401
 import jax.numpy as jnp
 from jax import lax
 from jax._src import test_util as jtu

@@ -43,8 +43,10 @@ class EightDevicesTestCase(jtu.JaxTestCase):
 def start(test: absltest.TestCase, file: str, *args: str,
           **env: str) -> subprocess.Popen:
   """Starts a Python file, which ends with the test at the latest."""
+  stock = os.environ.get("JAX_PATCH_STOCK")
+  launcher = [] if stock else ["-m", "jax_patch"]
   process = subprocess.Popen(
-      [sys.executable, file, *args], stdout=subprocess.PIPE,
+      [sys.executable, *launcher, file, *args], stdout=subprocess.PIPE,
       stderr=subprocess.STDOUT, text=True,
       env={**os.environ, "JAX_PLATFORMS": "cpu",
            "PYTHONPATH": os.pathsep.join(sys.path), **env})

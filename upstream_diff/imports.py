@@ -92,8 +92,6 @@ def mirror_imports(text: str, module: str | None) -> dict[str, Import]:
   """
   found = {}
   for name, i in imports_of(text).items():
-    if i.module is None and i.attr == "apply_patch":
-      continue
     i = dataclasses.replace(i, module=i.module and upstream_module(i.module))
     if i.module != module or module is None:
       found[name] = i

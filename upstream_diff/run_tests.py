@@ -39,6 +39,9 @@ import sys
 choice = json.loads(pathlib.Path(__file__).with_name("choice.json").read_text())
 if choice["hide"]:
   sys.modules["jax_patch"] = sys.modules["upstream_diff"] = None
+else:
+  import jax_patch
+  jax_patch.apply()
 def pytest_collection_modifyitems(items):
   added, others = [], []
   for item in items:
@@ -75,12 +78,12 @@ def run(title: str, files: Iterable[pathlib.Path], tree: pathlib.Path,
   """Runs test files of one directory with the JAX of a tree.
 
   One of `step` tests runs, or none for zero, and of the methods `added`,
-  "module.Class.test", one of `added_step`. `hide` keeps this project out.
+  "module.Class.test", one of `added_step`. `hide` keeps this project out, which
+  otherwise patches JAX in memory.
   """
   log(f"\n{title}:")
   # The tree comes before what is installed, this project after the tree.
-  env = {**os.environ, "PYTHONSAFEPATH": "1", "JAX_PATCH_STOCK": "",
-         "JAX_PATCH_ALL_TESTS": "1",
+  env = {**os.environ, "PYTHONSAFEPATH": "1", "JAX_PATCH_ALL_TESTS": "1",
          "PYTHONPATH": os.pathsep.join(map(str, [tree, PROJECT]))}
   found = subprocess.run(
       [sys.executable, "-c", "import jax; print(jax.__file__)"], env=env,
