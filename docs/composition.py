@@ -14,7 +14,7 @@
 
 """Runs every closure under every stack of transformations, side by side.
 
-The cases are those of tests/closure_composition_test.py. Each is compared with
+The cases are those of tests/closures/composition_test.py. Each is compared with
 differentiating straight through the solver. The sides differ in what
 `jax.closure_convert` is, and each runs in a process of its own.
 
@@ -69,10 +69,10 @@ def outcomes(side, names):
   if side == "patched":
     import jax_patch
     jax_patch.apply()
-  sys.path.insert(0, str(HERE.parent / "tests"))
+  sys.path.insert(0, str(HERE.parent / "tests" / "closures"))
   import jax
-  import closure_cases as cases
-  import closure_stacks as stacks
+  import capture_kinds as cases
+  import transformation_stacks as stacks
   from jax._src import test_util as jtu
   import numpy as np
 

@@ -15,9 +15,10 @@
 """Patches JAX for the tests, and says at the end which tests were left out.
 
 With ``JAX_PATCH_STOCK=1``, the tests run on JAX as it is installed, where those
-of the defects that the patch mends must fail. With ``JAX_PATCH_ALL_TESTS=1``, as CI sets it, nothing is left out, and all is
-compiled as it is for users. A test file chooses what to leave out by itself,
-since it is a script too, and says in ``LEFT_OUT`` what that is.
+of the defects that the patch mends must fail. With ``JAX_PATCH_ALL_TESTS=1``, as
+CI sets it, nothing is left out, and all is compiled as it is for users. A test
+file chooses which tests to leave out, since it is a script, too, and describes
+them in ``LEFT_OUT``.
 """
 
 import importlib.metadata

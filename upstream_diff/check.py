@@ -42,8 +42,8 @@ from upstream_diff.run_tests import (
     count, methods, Outcomes, PROJECT, run, summary)
 from upstream_diff.series import PATCHES
 
-_SUITES = ("closure_composition_test.py", "closure_random_test.py",
-           "custom_api_test.py", "ode_test.py")
+_SUITES = ("closures/composition_test.py", "closures/random_stacks_test.py",
+           "upstream/custom_api_test.py", "upstream/ode_test.py")
 
 _QUICK, _QUICK_ADDED = 16, 4  # One test of so many.
 
@@ -73,8 +73,9 @@ def check(base: Base, files: Files, quick: bool,
     outcomes: dict[str, Outcomes] = {}
     for side, (tree, hide) in sides.items():
       to = pathlib.Path(tmp, f"tests_{side.replace(' ', '_')}")
-      shutil.copytree(PROJECT / "tests", to,
-                      ignore=shutil.ignore_patterns("__pycache__"))
+      shutil.copytree(
+          PROJECT / "tests", to,
+          ignore=shutil.ignore_patterns("__pycache__", "conftest.py"))
       title = f"this project's tests, {side}" + (
           ", whose failures are expected" if side == "stock" else "")
       outcomes[side] = run(

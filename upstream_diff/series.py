@@ -40,7 +40,7 @@ from upstream_diff.merge import statements, tree_of
 
 DIRECTORY = pathlib.Path(__file__).with_name("patches")
 MIRROR = pathlib.Path(jax_patch.__file__).parent
-TESTS = MIRROR.parent / "tests"
+TESTS = MIRROR.parent / "tests" / "upstream"
 
 
 def path_of(module: str) -> str:
@@ -120,7 +120,7 @@ class Patch:
 def project_file(path: str) -> pathlib.Path:
   """The file of the project that stands for an upstream one."""
   if path.startswith("tests/"):
-    return TESTS.parent / path
+    return TESTS / path.removeprefix("tests/")
   return MIRRORS.get(path) or MIRROR / path.removeprefix("jax/").removeprefix(
       "_src/")
 

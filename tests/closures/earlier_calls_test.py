@@ -17,7 +17,7 @@
 
 Two laws: a closure is traced, always, as JAX traces it; and what a call gives
 does not depend on the calls before it. The numbers are those of calling the
-closure itself. ``drop_in_cases.py`` has calls that are compared with stock JAX.
+closure itself. ``accepted_calls.py`` has calls that are compared with stock JAX.
 """
 
 from concurrent import futures
@@ -40,8 +40,8 @@ from jax import lax
 from jax._src import test_util as jtu
 from jax.experimental.ode import odeint
 
-import closure_soundness_cases as cases
-import drop_in_cases
+import values_and_rules as cases
+import accepted_calls
 
 jax.config.parse_flags_with_absl()
 
@@ -50,7 +50,7 @@ _ALL_TESTS = bool(os.environ.get("JAX_PATCH_ALL_TESTS"))
 
 # For conftest.py.
 LEFT_OUT = "" if _ALL_TESTS else (
-    f"{len(drop_in_cases.X64)} calls of odeint in 64 bits")
+    f"{len(accepted_calls.X64)} calls of odeint in 64 bits")
 
 T = np.array([0., 1.])
 # Compiles as little as possible.
@@ -248,7 +248,7 @@ class HistoryTest(SoundnessTestCase):
 
   def test_after_other_calls_and_in_a_fresh_process(self):
     process = python(["-m", "jax_patch", "-c",
-                      "import closure_soundness_test as t, json; "
+                      "import earlier_calls_test as t, json; "
                       "print(json.dumps(t.describe()))"])
     before = describe()
     for k in range(25):
@@ -320,7 +320,7 @@ def _drop_in(x64):
     for launcher in [], ["-m", "jax_patch"]:
       path = os.path.join(folder, f"outcomes{len(runs)}")
       runs.append((path, python(
-          [*launcher, str(_HERE / "drop_in_cases.py"), path],
+          [*launcher, str(_HERE / "accepted_calls.py"), path],
           JAX_ENABLE_X64=str(int(x64)),
           XLA_FLAGS=os.environ.get("XLA_FLAGS", _FLAGS))))
     outcomes = []
@@ -336,8 +336,8 @@ def _drop_in(x64):
 class DropInTest(SoundnessTestCase):
 
   @parameterized.named_parameters(
-      *((n, n, False) for n in drop_in_cases.NAMES),
-      *((f"{n}_x64", n, True) for n in drop_in_cases.X64 if _ALL_TESTS))
+      *((n, n, False) for n in accepted_calls.NAMES),
+      *((f"{n}_x64", n, True) for n in accepted_calls.X64 if _ALL_TESTS))
   def test(self, name, x64):
     (tree, expected), (actual_tree, actual) = [o[name] for o in _drop_in(x64)]
     self.assertNotIn("Error", tree)  # Stock takes it.

@@ -24,7 +24,7 @@ from jax._src import test_util as jtu
 from jax.custom_derivatives import closure_to_pytree
 from jax.experimental.ode import odeint
 
-from closure_kinds import KINDS
+from called_functions import KINDS
 
 jax.config.parse_flags_with_absl()
 

@@ -31,8 +31,8 @@ import numpy as np
 import jax
 from jax._src import test_util as jtu
 
-import closure_cases as cases
-import closure_stacks as stacks
+import capture_kinds as cases
+import transformation_stacks as stacks
 
 jax.config.parse_flags_with_absl()
 jtu.request_cpu_devices(stacks.NUM_DEVICES)

@@ -27,9 +27,10 @@ from absl.testing import absltest, parameterized
 import jax
 from jax._src import test_util as jtu
 
-import small_tree
+import fake_jax_tree
 from upstream_diff import __main__ as command
 from upstream_diff import patch
+from upstream_diff import run_tests
 from upstream_diff import series
 from upstream_diff.base import Base, BaseError
 from upstream_diff.diff import apply_to, mail, unified_diff
@@ -57,14 +58,14 @@ class _TreeTestCase(jtu.JaxTestCase):
     """Returns the exit code, what was written, and what was said."""
     done = subprocess.run(
         [sys.executable, "-m", "upstream_diff", *map(str, args)],
-        cwd=series.TESTS.parent, capture_output=True, text=True)
+        cwd=run_tests.PROJECT, capture_output=True, text=True)
     return done.returncode, done.stdout, done.stderr
 
 
 class OlderTest(_TreeTestCase):
 
   def test_is_refused(self):
-    small_tree.write(self.tmp)
+    fake_jax_tree.write(self.tmp)
     (self.tmp / "jax/version.py").write_text('_version = "0.10.2"\n')
     out = self.tmp / "out"
     for args in (["-o", out], ["--series", out]):
@@ -118,7 +119,7 @@ class InstalledTest(_TreeTestCase):
             "patch.changed_files(base.Base.find(None)); "
             "print('jax' in sys.modules)")
     out = subprocess.run([sys.executable, "-c", code], check=True, text=True,
-                         cwd=series.TESTS.parent, capture_output=True)
+                         cwd=run_tests.PROJECT, capture_output=True)
     self.assertEqual(out.stdout, "False\n")
 
   def test_notes(self):
@@ -132,7 +133,7 @@ class SmallTreeTest(_TreeTestCase):
 
   def setUp(self):
     super().setUp()
-    self.files = small_tree.write(self.tmp)
+    self.files = fake_jax_tree.write(self.tmp)
     self.base = Base.find(str(self.tmp))
 
   def patched(self, path):

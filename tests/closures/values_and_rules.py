@@ -13,7 +13,7 @@
 # limitations under the License.
 
 
-"""Values, states and rules that ``closure_soundness_test.py`` goes through."""
+"""Values, states and rules that ``earlier_calls_test.py`` goes through."""
 
 import functools
 import math
@@ -27,7 +27,7 @@ import numpy as np
 
 _n = np.array([3 * 2 ** 32])
 _jd = np.float64(2460000.1)
-module = types.ModuleType("closure_soundnessmodule")
+module = types.ModuleType("module_of_a_value")
 module.k = 1.
 module.inner = types.SimpleNamespace(k=1.)
 module.sub = types.ModuleType("sub")
@@ -95,7 +95,7 @@ def _inner_rule():
 
 def _imported():
   def get():
-    from closure_soundnessmodule import k
+    from module_of_a_value import k
     return k
   return get, functools.partial(setattr, module, "k")
 

@@ -30,7 +30,7 @@ from jax import lax
 from jax.ad_checkpoint import checkpoint_name
 from jax.experimental import io_callback, xla_metadata
 
-from program_rules import (
+from rule_captures import (
     CELLS, Config, double, Equal, F32, FUNCTIONS, jvp_by, jvp_nondiff, RULES,
     vjp_by, vjp_nondiff)
 

@@ -25,7 +25,7 @@ from absl.testing import absltest
 import jax
 from jax._src import test_util as jtu
 
-import small_tree
+import fake_jax_tree
 from upstream_diff import __main__ as command
 from upstream_diff import check
 from upstream_diff import patch
@@ -97,7 +97,7 @@ class SmallTreeTest(jtu.JaxTestCase):
     self.addCleanup(tmp.cleanup)
     self.tmp = pathlib.Path(tmp.name)
     self.tree = self.tmp / "tree"
-    small_tree.write(self.tree)
+    fake_jax_tree.write(self.tree)
     self.whole = patch.changed_files(self.base())
     identity = {f"GIT_{who}_{what}": "a@b.c" for who in ("AUTHOR", "COMMITTER")
                 for what in ("NAME", "EMAIL")}
@@ -201,7 +201,7 @@ class SmallTreeTest(jtu.JaxTestCase):
     before = {f: f.read_text() for f in (self.tmp / "all").glob("*")}
     done = subprocess.run(
         [sys.executable, "-m", "upstream_diff", "--series", self.tmp / "all",
-         "--upstream", self.tree], cwd=series.TESTS.parent, env=self.env,
+         "--upstream", self.tree], cwd=run_tests.PROJECT, env=self.env,
         capture_output=True, text=True)
     self.assertEqual(done.returncode, 2)
     self.assertRegex(done.stderr, "There are patches in .* Remove them, or name")

@@ -333,7 +333,7 @@ class VersionTest(PatchTestCase):
   def test_tested_range_is_that_of_the_table(self):
     # Sessions that ran the tests wrote it. Its first row is the last JAX that
     # has no closure_convert, to which nothing is applied.
-    table = pathlib.Path(__file__).parents[1] / "docs" / "versions.csv"
+    table = pathlib.Path(__file__).parents[2] / "docs" / "versions.csv"
     with table.open(newline="") as f:
       _, oldest, *_, newest = [row["jax"] for row in csv.DictReader(f)]
     next_minor = int(newest.split(".")[1]) + 1

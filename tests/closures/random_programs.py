@@ -31,7 +31,7 @@ import numpy as np
 import jax
 import jax.numpy as jnp
 
-from program_rules import double, F32
+from rule_captures import double, F32
 from program_steps import (
     bits, COMBINATORS, FAMILIES, over, TRANSFORMED, TRANSFORMING, UNSTABLE)
 

@@ -31,7 +31,7 @@ import jax.numpy as jnp
 from jax import lax
 from jax._src import test_util as jtu
 
-import closure_cases as cases
+import capture_kinds as cases
 
 jax.config.parse_flags_with_absl()
 

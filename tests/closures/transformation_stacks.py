@@ -14,7 +14,7 @@
 
 """Stacks of transformations, each applied to a function of theta and a capture.
 
-A stack takes a `closure_cases.Problem`, and returns values and derivatives. It
+A stack takes a `capture_kinds.Problem`, and returns values and derivatives. It
 names `c`, the captured value, as an argument of whatever it transforms, so that
 `c` is traced there.
 """

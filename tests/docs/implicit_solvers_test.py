@@ -33,7 +33,7 @@ from jax._src import test_util as jtu
 
 jax.config.parse_flags_with_absl()
 
-_EXAMPLE = (pathlib.Path(__file__).parents[1] / "docs" / "examples" /
+_EXAMPLE = (pathlib.Path(__file__).parents[2] / "docs" / "examples" /
             "implicit_solvers.py")
 _spec = importlib.util.spec_from_file_location("implicit_solvers", _EXAMPLE)
 solvers = importlib.util.module_from_spec(_spec)
