@@ -16,7 +16,7 @@
 
   nox -f .ci/noxfile.py                      # all of them
   nox -f .ci/noxfile.py -s "versions(jax='0.11.2')" -- full
-  nox -f .ci/noxfile.py -s premerge -- UPSTREAM_TREE
+  nox -f .ci/noxfile.py -s jax_0_2_7 -- UPSTREAM_TREE
   nox -f .ci/noxfile.py -l
 
 A session runs the tests, the examples and the check of the diff, and writes its
@@ -100,7 +100,7 @@ def versions(session, jax):
 
 
 @nox.session(python="3.9")
-def premerge(session):
+def jax_0_2_7(session):
   """The patch for jax 0.2.7: red without it, green with it."""
   session.chdir(ROOT)
   session.install(

@@ -20,8 +20,8 @@ import pathlib
 import re
 import sys
 
-from upstream_diff import patch
-from upstream_diff import premerge
+from upstream_diff import changes
+from upstream_diff import changes_to_0_2_7
 from upstream_diff.base import Base, BaseError
 from upstream_diff.check import check, check_series
 from upstream_diff.diff import mail, unified_diff
@@ -72,7 +72,7 @@ def main(args: list[str] | None = None) -> int:
     base = Base.find(options.upstream)
     log = functools.partial(print, flush=True)
     if is_series:
-      if base.is_premerge:
+      if base.predates_closure_convert:
         raise BaseError("The patch for that JAX is one, and has no series.")
       if options.check:
         ok, table = check_series(base, options.quick, log)
@@ -81,7 +81,7 @@ def main(args: list[str] | None = None) -> int:
         return 0 if ok else 1
       _write_series(base, pathlib.Path(options.series), log)
       return 0
-    module = premerge if base.is_premerge else patch
+    module = changes_to_0_2_7 if base.predates_closure_convert else changes
     files = module.changed_files(base)
     if options.check:
       return 0 if check(base, files, options.quick, log) else 1
@@ -106,7 +106,7 @@ def notes() -> str:
 
 def _write_series(base: Base, directory: pathlib.Path, log):
   mails = {}
-  for number, files in patch.series_files(base).items():
+  for number, files in changes.series_files(base).items():
     p = PATCHES[number - 1]
     slug = re.sub(r"\W+", "-", p.subject).strip("-")
     mails[f"{number:04}-{slug[:52].rstrip('-')}.patch"] = mail(

@@ -81,7 +81,7 @@ class Base:
     return (self.root / path).read_text(encoding="utf-8")
 
   @property
-  def is_premerge(self) -> bool:
+  def predates_closure_convert(self) -> bool:
     """Whether this JAX is from before ``jax.closure_convert``."""
     path = "jax/custom_derivatives.py"
     return not self.exists("jax/_src/custom_derivatives.py") and (

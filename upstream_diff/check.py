@@ -35,9 +35,9 @@ import sys
 import tempfile
 
 from upstream_diff.base import Base, BaseError, parse
-from upstream_diff.diff import apply_to, unified_diff
-from upstream_diff.patch import (
+from upstream_diff.changes import (
     changed_files, Files, series_files, unlike_mirrors)
+from upstream_diff.diff import apply_to, unified_diff
 from upstream_diff.run_tests import (
     count, methods, Outcomes, PROJECT, run, summary)
 from upstream_diff.series import PATCHES

@@ -20,7 +20,7 @@ import subprocess
 import tempfile
 
 from upstream_diff.base import BaseError
-from upstream_diff.patch import Files
+from upstream_diff.changes import Files
 
 # Nothing that a user has configured shows in the output.
 _ENV = {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1",

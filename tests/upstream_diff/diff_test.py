@@ -29,7 +29,7 @@ from jax._src import test_util as jtu
 
 import fake_jax_tree
 from upstream_diff import __main__ as command
-from upstream_diff import patch
+from upstream_diff import changes
 from upstream_diff import run_tests
 from upstream_diff import series
 from upstream_diff.base import Base, BaseError
@@ -80,7 +80,7 @@ class OlderTest(_TreeTestCase):
 class InstalledTest(_TreeTestCase):
 
   def test_writes_the_package_alone(self):
-    files = patch.changed_files(Base.find(None))
+    files = changes.changed_files(Base.find(None))
     self.assertContainsSubset(
         ["jax/_src/custom_derivatives.py", "jax/custom_derivatives.py",
          "jax/experimental/ode.py", "jax/_src/jaxpr_key.py"], files)
@@ -91,7 +91,7 @@ class InstalledTest(_TreeTestCase):
 
   def test_applies_and_reverses(self):
     base = Base.find(None)
-    files = patch.changed_files(base)
+    files = changes.changed_files(base)
     for path, (before, _) in files.items():
       if before is not None:
         (self.tmp / path).parent.mkdir(parents=True, exist_ok=True)
@@ -115,8 +115,8 @@ class InstalledTest(_TreeTestCase):
     self.assertIn("\n+++ b/jax/_src/custom_derivatives.py\n", text)
 
   def test_does_not_import_jax(self):
-    code = ("import sys; from upstream_diff import patch, base; "
-            "patch.changed_files(base.Base.find(None)); "
+    code = ("import sys; from upstream_diff import changes, base; "
+            "changes.changed_files(base.Base.find(None)); "
             "print('jax' in sys.modules)")
     out = subprocess.run([sys.executable, "-c", code], check=True, text=True,
                          cwd=run_tests.PROJECT, capture_output=True)
@@ -137,7 +137,7 @@ class SmallTreeTest(_TreeTestCase):
     self.base = Base.find(str(self.tmp))
 
   def patched(self, path):
-    return patch.changed_files(self.base)[path][1]
+    return changes.changed_files(self.base)[path][1]
 
   def test_replaces_in_place(self):
     new = self.patched("jax/_src/custom_derivatives.py")
@@ -236,7 +236,7 @@ class SmallTreeTest(_TreeTestCase):
                   self.patched("tests/BUILD"))
 
   def test_same_bytes(self):
-    diffs = {unified_diff(patch.changed_files(Base.find(str(self.tmp))))
+    diffs = {unified_diff(changes.changed_files(Base.find(str(self.tmp))))
              for _ in range(2)}
     self.assertLen(diffs, 1)
 
@@ -245,9 +245,9 @@ class SmallTreeTest(_TreeTestCase):
                  ["config", "user.email", "a@b.c"], ["add", "."],
                  ["commit", "-qm", "base"]):
       _git(self.tmp, *args)
-    files = patch.changed_files(self.base)
+    files = changes.changed_files(self.base)
     (self.tmp / ".git" / "mail").write_text(
-        mail(self.tmp, files, patch.SUBJECT, patch.BODY))
+        mail(self.tmp, files, changes.SUBJECT, changes.BODY))
     _git(self.tmp, "am", "-q", ".git/mail")
     log = _git(self.tmp, "log", "-1", "--format=%an%n%B")
     self.assertStartsWith(log, "A Person\nComplete jax.closure_convert")
@@ -257,13 +257,13 @@ class SmallTreeTest(_TreeTestCase):
       self.assertEqual((self.tmp / path).read_text(), after)
     self.assertEmpty(_git(self.tmp, "status", "--porcelain"))
     with self.assertRaisesRegex(BaseError, "has the patch already"):
-      patch.changed_files(self.base)
+      changes.changed_files(self.base)
 
   def test_format_patch_without_author(self):
     with jtu.set_env(GIT_CONFIG_GLOBAL=os.devnull, GIT_CONFIG_NOSYSTEM="1",
                      GIT_CEILING_DIRECTORIES=str(self.tmp.parent)):
       with self.assertRaisesRegex(BaseError, "set user.name and user.email"):
-        mail(self.tmp, patch.changed_files(self.base), "Subject", "Body.")
+        mail(self.tmp, changes.changed_files(self.base), "Subject", "Body.")
 
   @parameterized.named_parameters(
       ("definition", "jax/_src/custom_derivatives.py", "def closure_convert",
@@ -288,31 +288,31 @@ class SmallTreeTest(_TreeTestCase):
     self.assertIn(old, text)
     (self.tmp / path).write_text(text.replace(old, new))
     with self.assertRaisesRegex(BaseError, message):
-      patch.changed_files(self.base)
+      changes.changed_files(self.base)
 
   @parameterized.parameters("jax/_src/util.py", "CHANGELOG.md",
                             "jax/experimental/ode.py")
   def test_missing_file(self, path):
     (self.tmp / path).unlink()
     with self.assertRaisesRegex(BaseError, "missing|should be there"):
-      patch.changed_files(self.base)
+      changes.changed_files(self.base)
 
   def test_uncommitted_changes(self):
     for args in (["init", "-q"], ["add", "."], ["commit", "-qm", "base"]):
       _git(self.tmp, *args)
     with (self.tmp / "jax/version.py").open("a") as f:
       f.write("# This is not in the way.\n")
-    patch.changed_files(self.base)
+    changes.changed_files(self.base)
     with (self.tmp / "jax/experimental/ode.py").open("a") as f:
       f.write("# This is.\n")
     with self.assertRaisesRegex(
         BaseError, "Uncommitted .*\n.*experimental/ode"):
-      patch.changed_files(self.base)
+      changes.changed_files(self.base)
 
   def test_newer_python(self):
     (self.tmp / "jax/experimental/ode.py").write_text("class X[: pass\n")
     with self.assertRaisesRegex(BaseError, "does not parse. This is Python"):
-      patch.changed_files(self.base)
+      changes.changed_files(self.base)
 
   def test_nothing_is_written(self):
     out = self.tmp / "out.diff"

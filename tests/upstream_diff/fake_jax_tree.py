@@ -16,8 +16,8 @@
 
 import collections
 
+from upstream_diff import changes
 from upstream_diff import imports
-from upstream_diff import patch
 from upstream_diff import series
 
 
@@ -278,7 +278,7 @@ def write(root):
     for i in found.values():
       if i.module and i.module.partition(".")[0] == "jax":
         needed[i.module].add(i.attr)
-    for name, attr in patch._attributes(text):
+    for name, attr in changes._attributes(text):
       if name[0] != "_" and name in found and (
           found[name].module or "").startswith("jax."):
         needed[f"{found[name].module}.{found[name].attr}"].add(attr)

@@ -27,8 +27,8 @@ from jax._src import test_util as jtu
 
 import fake_jax_tree
 from upstream_diff import __main__ as command
+from upstream_diff import changes
 from upstream_diff import check
-from upstream_diff import patch
 from upstream_diff import run_tests
 from upstream_diff import series
 from upstream_diff.base import Base, BaseError
@@ -98,7 +98,7 @@ class SmallTreeTest(jtu.JaxTestCase):
     self.tmp = pathlib.Path(tmp.name)
     self.tree = self.tmp / "tree"
     fake_jax_tree.write(self.tree)
-    self.whole = patch.changed_files(self.base())
+    self.whole = changes.changed_files(self.base())
     identity = {f"GIT_{who}_{what}": "a@b.c" for who in ("AUTHOR", "COMMITTER")
                 for what in ("NAME", "EMAIL")}
     self.env = {**os.environ, **identity, "GIT_CONFIG_GLOBAL": os.devnull}
@@ -139,15 +139,16 @@ class SmallTreeTest(jtu.JaxTestCase):
     self.assertIsWhole()
 
   def test_each_has_its_own_parts(self):
-    for files in patch.series_files(self.base()).values():
+    all_files = changes.series_files(self.base()).values()
+    for files in all_files:
       self.assertTrue(any(path.startswith("jax/") for path in files))
     # The docstring's examples run as they are.
-    self.assertLen([files for files in patch.series_files(self.base()).values()
-                    if check.added_tests(files)], _LAST - 1)
+    self.assertLen([files for files in all_files if check.added_tests(files)],
+                   _LAST - 1)
 
   def test_ends_at_the_mirrors(self):
     base = self.base().changed(self.whole)
-    self.assertEmpty(patch.unlike_mirrors(base))
+    self.assertEmpty(changes.unlike_mirrors(base))
 
   def test_rebase_on_those_that_were_merged(self):
     files = self.write_series("all")
@@ -166,7 +167,7 @@ class SmallTreeTest(jtu.JaxTestCase):
     for file in self.write_series("all"):
       self.git("am", "-q", "--keep-non-patch", str(file))
     with self.assertRaisesRegex(BaseError, "has the patch already"):
-      patch.series_files(self.base())
+      changes.series_files(self.base())
 
   def test_merged_with_changes(self):
     # What was changed in review has to be taken over, and not taken back.
@@ -178,13 +179,13 @@ class SmallTreeTest(jtu.JaxTestCase):
                                 "def _merge(diff, nondiff):\n  assert diff\n"))
     self.git("commit", "-qam", "change")
     with self.assertRaisesRegex(BaseError, "ode.py has _merge already, "):
-      patch.series_files(self.base())
+      changes.series_files(self.base())
 
   def test_what_goes_is_not_there(self):
     test = self.tree / "tests/custom_api_test.py"
     test.write_text(test.read_text().replace("_internal_helper_", "_other_"))
     with self.assertRaisesRegex(BaseError, "should be there and is not"):
-      patch.changed_files(self.base())
+      changes.changed_files(self.base())
 
   def test_what_goes_is_used(self):
     user = self.tree / "jax/_src/user.py"
@@ -194,7 +195,7 @@ class SmallTreeTest(jtu.JaxTestCase):
                  "x = custom_derivatives.partition_list\n"):
       user.write_text(text)
       with self.assertRaisesRegex(BaseError, "Other files use partition_list"):
-        patch.changed_files(self.base())
+        changes.changed_files(self.base())
 
   def test_directory_with_patches(self):
     self.write_series("all")

@@ -24,7 +24,7 @@ import pathlib
 from upstream_diff.base import Base, BaseError
 from upstream_diff.imports import add_imports, Import
 from upstream_diff.merge import apply_edits, Edit, merge, remove
-from upstream_diff.patch import Files, with_imports
+from upstream_diff.changes import Files, with_imports
 
 _MIRROR = pathlib.Path(__file__).with_name("jax_0_2_7")
 
