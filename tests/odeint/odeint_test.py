@@ -12,8 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-
-"""What `odeint` does, beyond the tests that go upstream."""
+"""odeint beyond upstream's tests: effects, references, complex states."""
 
 from functools import partial
 

@@ -12,14 +12,13 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Gradients of odeint for random closures over indices, masks and so on.
+"""Gradients of odeint for random closures over indices, masks and keys.
 
-A captured array is an argument of the compiled solver, so that XLA meets
-indices that it does not know. Each draw is compared with fixed steps in double
-precision that are differentiated straight through, one operation at a time:
-nothing that XLA fuses is in the reference. ``RANDOM_CAPTURES`` is the number of
-draws and ``RANDOM_CAPTURES_SEED`` the first seed; a draw depends on its seed
-alone.
+A captured array is an argument of the compiled solver, so that XLA does not
+know the indices. The reference for each draw takes fixed steps in double
+precision, and differentiates straight through them, one operation at a time, so
+that XLA fuses nothing in it. ``RANDOM_CAPTURES`` is the number of draws and
+``RANDOM_CAPTURES_SEED`` the first seed; a draw depends on its seed alone.
 """
 
 from functools import partial

@@ -12,11 +12,10 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
+"""Calls of odeint that stock JAX accepts, for ``drop_in_test.py``.
 
-"""Ways of calling odeint that stock JAX accepts, and what they give.
-
-Run as a script, this writes the results to the given file. It runs by itself on
-stock JAX, and by ``python -m jax_patch`` on the patched one.
+As a script, this file writes the results of the calls to the given file: on
+stock JAX by itself, and with the patch by ``python -m jax_patch``.
 """
 
 import collections
