@@ -12,11 +12,11 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Functions of ``a`` and ``y``, each of which calls something of its own.
+"""Functions that closures call: custom rules, callbacks, other solvers.
 
-``KINDS`` is what people write into the dynamics of an equation: functions with
-rules of their own, callbacks, other solvers. All functions are at top level, so
-that two closures over one kind share what it calls.
+``KINDS`` has what people write into the dynamics of an equation, as functions
+of ``a`` and ``y``. All functions are at top level, so that two closures over
+one kind share the function that they call.
 """
 
 from functools import partial

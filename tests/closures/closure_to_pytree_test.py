@@ -12,6 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
+"""A pytree of `closure_to_pytree` is an argument like any other."""
 
 import copy
 import functools

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""The second fresh closure compiles nothing, whatever it calls."""
+"""A second, fresh closure compiles nothing, whatever function it calls."""
 
 import os
 

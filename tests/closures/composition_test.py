@@ -12,14 +12,14 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Every kind of capture, under every stack of transformations, in every way.
+"""Every kind of capture, under every stack of transformations, in all solvers.
 
-Each entry is compared with differentiating straight through the solver, under
+The reference for each entry differentiates straight through the solver, under
 the same stack. A kind that a stack skips would be listed, and none is. Stacks
 that need forward mode apply to solvers with a forward rule alone.
 
-All of that takes minutes. Unless ``JAX_PATCH_ALL_TESTS=1`` is set, as it is in
-CI, every stack has one kind for each way of solving.
+That takes minutes. Unless ``JAX_PATCH_ALL_TESTS=1`` is set, as it is in CI,
+every stack runs with one kind for each solver.
 """
 
 import functools

@@ -12,8 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-
-"""What `closure_convert` does, beyond the tests that go upstream."""
+"""closure_convert beyond upstream's tests: references, effects, other types."""
 
 import dataclasses
 from functools import partial

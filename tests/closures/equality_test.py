@@ -12,6 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
+"""Which converted closures compare equal, and which must not."""
 
 import functools
 import itertools

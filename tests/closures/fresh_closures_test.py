@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Fresh closures of what dynamics and objectives are made of are equal."""
+"""Fresh closures of one program compare equal, for each operation of JAX."""
 
 from absl.testing import absltest, parameterized
 import numpy as np

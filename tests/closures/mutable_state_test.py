@@ -12,10 +12,10 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Functions that are bound to things which change give the right numbers.
+"""Functions that are bound to mutable objects give the right numbers.
 
-A converted function is known by the identity of the user's functions in it. What
-they are bound to, which can change in place, must not be taken for what it was.
+A converted function compares by the identity of the user's functions in it. An
+object to which they are bound may have changed since an earlier conversion.
 """
 
 import collections

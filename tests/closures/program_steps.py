@@ -12,11 +12,11 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Steps of random programs: what they do, in families of variants.
+"""Steps of random programs, in families of variants.
 
 A variant is a function of a 3 x 3 matrix, of an environment, and of the bodies
-of the step if it has some. No two variants of one family, in the same place,
-compute the same thing by the same operations, and none does nothing.
+of the step if it has some. Two variants of one family, in the same place, never
+compute the same thing by the same operations, and every variant does something.
 """
 
 import functools

@@ -12,10 +12,10 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Pairs of random programs that differ in one place are never taken for one.
+"""Two random programs that differ in one place never compare equal.
 
-RANDOM_PROGRAMS says how many pairs are drawn. There are 2000 with
-JAX_PATCH_ALL_TESTS=1, as CI sets it, and 250 without.
+RANDOM_PROGRAMS is the number of pairs. It is 2000 with JAX_PATCH_ALL_TESTS=1,
+as CI sets it, and 250 without.
 """
 
 import itertools

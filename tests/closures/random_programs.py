@@ -12,13 +12,13 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Random programs, as data, and the fresh Python functions that they describe.
+"""Random programs as data, and the Python functions that they describe.
 
 A program is ``(arguments, results, steps)``: indices into ``ARGUMENTS`` and
 ``RESULTS``, and a tuple of steps. A step is ``(family, variant, bodies)``,
 where ``bodies`` are tuples of steps in turn. Every step maps a 3 x 3 matrix to
-one of the same type, so that no difference between programs shows in types
-unless it is meant to.
+one of the same type, so that a difference between programs shows in types only
+if it is meant to.
 """
 
 import collections

@@ -14,8 +14,8 @@
 
 """Random stacks of transformations over random closures.
 
-Each draw is compared with differentiating straight through the solver under the
-same stack. ``RANDOM_CLOSURES`` is the number of draws and
+The reference for each draw differentiates straight through the solver, under
+the same stack. ``RANDOM_CLOSURES`` is the number of draws and
 ``RANDOM_CLOSURES_SEED`` the first seed; a draw depends on its seed alone. There
 are 100 with ``JAX_PATCH_ALL_TESTS=1``, as CI sets it, and 25 without: the first
 21 have every kind of capture.

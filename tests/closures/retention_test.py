@@ -12,8 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-
-"""What was converted is not kept, and serves a closure of the same program."""
+"""No cache keeps a closure alive, and a second closure lowers nothing."""
 
 import functools
 import gc

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""What rules and callbacks close over, and rules of custom derivatives."""
+"""Values that rules and callbacks capture, and rules that capture them."""
 
 import collections
 import dataclasses

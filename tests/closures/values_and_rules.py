@@ -12,8 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-
-"""Values, states and rules that ``earlier_calls_test.py`` goes through."""
+"""Captured values, states and rules, for ``earlier_calls_test.py``."""
 
 import functools
 import math

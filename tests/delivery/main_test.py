@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Programs that are run by `python -m jax_patch`."""
+"""``python -m jax_patch`` runs programs on a patched JAX."""
 
 import json
 import os

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""What a definition in a mirror does to the module that it stands for."""
+"""Each definition in a mirror replaces the upstream one of its name."""
 
 import inspect
 import pathlib

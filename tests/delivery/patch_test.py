@@ -12,6 +12,8 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
+"""apply and revert rebind names in JAX, and restore them; status tells."""
+
 import csv
 import pathlib
 import sys

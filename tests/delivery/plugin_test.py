@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Test suites that are run with the patch in place."""
+"""The pytest plugin patches JAX for a suite, in the workers of xdist, too."""
 
 import os
 import pathlib

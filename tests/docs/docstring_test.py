@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""The examples in the docstrings run, and give what they say."""
+"""The examples in the docstrings run, and print what they claim."""
 
 import doctest
 import inspect

@@ -12,10 +12,10 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""The solvers of docs/examples/implicit_solvers.py.
+"""The solvers of docs/examples/implicit_solvers.py have the right derivatives.
 
-They are compared with `jax.lax.custom_root`, with SciPy, and with what comes of
-differentiating straight through the iterations.
+The references are `jax.lax.custom_root`, SciPy, and differentiating straight
+through the iterations.
 """
 
 import functools

@@ -11,11 +11,12 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""The persistent cache serves closures of another process.
 
-JAX keeps compiled programs by what they are lowered to. So the closures of a
-second process have to be lowered to the same text, with no address or count of
-the first process in it. JAX's own events count what each process compiled.
+"""The persistent compilation cache serves closures of another process.
+
+The key of the cache is the text of a lowered program. So a second process has
+to lower its closures to the same text, with no address or count of the first
+process in it. JAX's own events count how many programs each process compiled.
 """
 
 import collections

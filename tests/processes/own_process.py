@@ -11,10 +11,11 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
+
 """Runs a test file as a script, in a process of its own.
 
-The number of devices is fixed once JAX has started. So a file with tests for
-eight devices is a script, and pytest runs that script as one test.
+JAX fixes the number of devices when it starts. So a file with tests for eight
+devices is a script, and pytest runs that script as one test.
 """
 
 import os

@@ -11,7 +11,8 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""Where the state, the arguments and the captured arrays of odeint live.
+
+"""odeint with states, arguments and captured arrays on different devices.
 
 A captured array is an argument of the compiled solver, if it is not committed
 to devices, or to the devices of what is passed, in their order. Otherwise it is

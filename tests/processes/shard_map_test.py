@@ -11,11 +11,12 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""Closures and odeint inside of ``jax.shard_map``, on eight devices.
 
-The solution of the equation is known. Its derivatives are the reference, taken
-of the formula for all shards at once, so that the derivative in a value that is
-the same on all devices is the sum over the mesh.
+"""Closures and odeint inside ``jax.shard_map``, on eight devices.
+
+The solution of the equation is known. The reference differentiates the formula
+for all shards at once, so that the derivative in a value that is the same on
+all devices is the sum over the mesh.
 """
 
 import functools

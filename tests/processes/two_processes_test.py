@@ -11,11 +11,12 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""One program in two processes, over a mesh of the devices of both.
 
-The processes have called other closures before, so that nothing may depend on
-what a process has seen. A process compares its part of the results with the
-formula, and prints a digest of what it lowered.
+"""Two processes run one program, over a mesh of the devices of both.
+
+The processes have called different closures before, and a process's history
+must not matter. Each compares its part of the results with the formula, and
+prints a digest of the programs that it lowered.
 """
 
 import hashlib

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Tests of the diff: against the installed JAX, and against a small tree."""
+"""The diff against the installed JAX, and against a small source tree."""
 
 import os
 import pathlib

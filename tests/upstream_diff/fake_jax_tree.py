@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""A source tree with little more in it than what the patch looks at."""
+"""A small source tree, with the parts of JAX that the patches change."""
 
 import collections
 

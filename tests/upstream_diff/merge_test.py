@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Tests of how a mirror file is merged into one of upstream."""
+"""Merging the definitions of a mirror file into an upstream file."""
 
 import textwrap
 

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Tests of the series: what belongs to which patch, and that it adds up."""
+"""Each patch of the series has its own parts; all of them make the diff."""
 
 import os
 import pathlib
