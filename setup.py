@@ -22,7 +22,7 @@ from setuptools.command.build_py import build_py
 _root = pathlib.Path(__file__).parent
 
 
-# Read as text: a build must not need JAX, nor this directory on its path.
+# Importing the modules would need JAX, and this directory on the path.
 def _constant(path, name):
   text = (_root / path).read_text(encoding="utf-8")
   return re.search(rf'^{name} = "(.*)"$', text, re.MULTILINE)[1]
@@ -31,7 +31,7 @@ def _constant(path, name):
 class _BuildAnew(build_py):
 
   def run(self):
-    # An earlier build may have left modules there that are gone by now.
+    # Modules of an earlier build, which may be gone since, must not be packed.
     if not self.editable_mode:
       shutil.rmtree(self.build_lib, ignore_errors=True)
     super().run()
@@ -47,16 +47,27 @@ setup(
         _readme.read_text(encoding="utf-8") if _readme.exists() else ""),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
-    packages=find_packages(include=[
-        "jax_patch", "jax_patch.*", "upstream_diff", "upstream_diff.*"]),
-    # Directories that are not packages.
+    classifiers=[
+        "Development Status :: 4 - Beta",
+        "Intended Audience :: Developers",
+        "Intended Audience :: Science/Research",
+        "Operating System :: OS Independent",
+        "Programming Language :: Python :: 3",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
+        "Topic :: Scientific/Engineering",
+        "Typing :: Typed",
+    ],
+    # upstream_diff reads the tests, and so runs in a clone only.
+    packages=find_packages(include=["jax_patch", "jax_patch.*"]),
     package_data={
-        "jax_patch": ["_children/*.py"],
-        "upstream_diff": ["**/*.md", "**/*.py", "**/*.rst", "**/*.toml"],
+        "jax_patch": ["py.typed"],
+        "jax_patch._delivery": ["children/*.py"],
     },
     python_requires=">=3.11",
     install_requires=[
-        "jax" + _constant("jax_patch/_patch.py", "TESTED_JAX"),
+        "jax" + _constant("jax_patch/_delivery/patch.py", "TESTED_JAX"),
         "jaxlib",
         "absl-py",
         "numpy",

@@ -12,33 +12,52 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""A complete ``jax.closure_convert``, tried on an installed JAX.
+"""A complete ``jax.closure_convert``, as a patch to an installed JAX.
 
-Importing this package changes nothing. :func:`apply` puts the functions that
-are defined here in the place of JAX's own, :func:`revert` takes them out again,
-and :func:`patched` does both around a block or a function. :func:`status` says
-what is in place. ``python -m jax_patch script.py`` runs a program unchanged
-with the patch in place, and ``python -m pytest -p jax_patch.pytest_plugin`` a
-test suite.
+Importing this package changes nothing. :func:`apply` replaces JAX's functions
+by those of this package, :func:`revert` restores JAX's own, and :func:`patched`
+does both, around a block or a function. :func:`status` reports which names are
+replaced. ``python -m jax_patch script.py`` runs a program under the patch,
+``python -m pytest -p jax_patch.pytest_plugin`` a test suite, and
+``%load_ext jax_patch`` applies the patch in a notebook.
 
-There are three kinds of files in this package:
+===========================  ==================================================
+file                         purpose
+===========================  ==================================================
+``custom_derivatives.py``    mirror of ``jax/_src/custom_derivatives.py``
+``jaxpr_key.py``             mirror of ``jax/_src/jaxpr_key.py``, a new file
+``experimental/ode.py``      mirror of ``jax/experimental/ode.py``
+``api.py``                   the mirrors' names in ``jax/__init__.py``
+``_edit.py``                 lets a mirror change one expression of a function
+``_delivery/``               applies the mirrors to an installed JAX
+``__main__.py``              ``python -m jax_patch``
+``pytest_plugin.py``         ``-p jax_patch.pytest_plugin``
+===========================  ==================================================
 
-- **Mirrors** stand for the upstream file of the same name, and hold what
-  changes in it: ``custom_derivatives.py`` and ``experimental/ode.py``.
-  ``api.py`` lists those of their names that appear on ``jax`` itself.
-- **New upstream** is ``jaxpr_key.py``, which the diff adds.
-- **Delivery** applies the patch, and is not in the diff: ``pytest_plugin.py``,
-  and all whose name starts with an underscore.
+A **mirror** holds the definitions that change in the upstream file, and
+``upstream_diff`` makes the diff from them. No other file goes upstream.
 """
 
 # Note: import <name> as <name> is required for names to be exported.
 # See PEP 484 & https://github.com/jax-ml/jax/issues/7570
-from jax_patch._patch import (
+from jax_patch._delivery.patch import (
     apply as apply,
     patched as patched,
     revert as revert,
 )
-from jax_patch._status import status as status
+from jax_patch._delivery.status import status as status
 
 __all__ = ["apply", "patched", "revert", "status"]
 __version__ = "0.1.0"
+
+
+def load_ipython_extension(ipython):
+  """Applies the patch: IPython calls this for ``%load_ext jax_patch``."""
+  del ipython
+  apply()
+
+
+def unload_ipython_extension(ipython):
+  """Reverts the patch: IPython calls this for ``%unload_ext jax_patch``."""
+  del ipython
+  revert()

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Runs a program unchanged, with the patch in place as soon as JAX is there."""
+"""Runs a program unchanged under the patch: ``python -m jax_patch``."""
 
 import importlib.machinery
 import importlib.util
@@ -22,47 +22,47 @@ import sys
 import types
 
 import jax_patch
-from jax_patch import _import_hook
+from jax_patch._delivery import import_hook
 
 _USAGE = """\
 usage: python -m jax_patch [--children] [-m MODULE | -c CODE | SCRIPT] [ARG ...]
-       python -m jax_patch --status
-       python -m jax_patch --help"""
+       python -m jax_patch --status | --version | --help"""
 
 _HELP = f"""\
 {_USAGE}
 
 The program runs as if python itself ran it: sys.argv, sys.path, __main__, exit
 code and tracebacks are the same. SCRIPT may be a directory or a zip file that
-has a __main__.py. What comes after the program's name belongs to the program.
+has a __main__.py. All arguments after the program's name belong to the program.
+Python's own options go before -m: python -O -m jax_patch SCRIPT.
 
 --status prints which JAX is installed, whether the patch can be applied to it,
-and which names it replaces. The exit code is 1 where it cannot.
+and which names the patch replaces. The exit code is 1 if it cannot be applied.
 
-Which processes are patched:
+These processes are patched:
 
-- The program itself, whatever it forks, and the workers of pytest-xdist if it
-  runs pytest.
+- The program itself, the processes that it forks, and the workers of
+  pytest-xdist if it runs pytest.
 - With --children, every Python process that it starts, and those that these
   start in turn: by multiprocessing (spawn and forkserver), concurrent.futures
   or subprocess. The option puts a directory of this package first in
-  PYTHONPATH. It holds a sitecustomize, which Python imports as it starts, and
-  which applies the patch as soon as JAX is imported. The environment's own
-  sitecustomize runs as well.
+  PYTHONPATH. A starting Python imports the sitecustomize in that directory,
+  which applies the patch as soon as JAX is imported, and then runs the
+  environment's own sitecustomize.
 
-Which are not:
+These are not:
 
 - Without --children, all other processes.
-- With it, those that are started with -I, -E or -S, or without the PYTHONPATH
-  that they would inherit.
+- With it, processes that are started with -I, -E or -S, or without the
+  PYTHONPATH that they would inherit.
 
-A program patches such a process itself, by jax_patch.apply(). For a pool that
-is spawned, put it at the top of the program's file, before anything is taken
-out of JAX by value: the workers import that file."""
+Such a process calls jax_patch.apply() itself. For a pool that is spawned, call
+it at the top of the program's file, before any function is imported from JAX:
+the workers import that file."""
 
-# Holds the sitecustomize.
+# The directory of our sitecustomize.
 _CHILDREN = os.path.join(
-    os.path.dirname(os.path.abspath(__file__)), "_children")
+    os.path.dirname(os.path.abspath(__file__)), "_delivery", "children")
 
 
 def _main():
@@ -72,6 +72,8 @@ def _main():
     kind, *rest = rest or [""]
   if kind in ("-h", "--help"):
     print(_HELP)
+  elif kind == "--version" and not rest:
+    print(f"jax_patch {jax_patch.__version__}")
   elif kind == "--status" and not rest:
     report = jax_patch.status()
     print(report)
@@ -80,12 +82,17 @@ def _main():
     _run(kind, *rest)
   elif kind and not kind.startswith("-"):
     _run("", kind, *rest)
-  elif kind == "--status":
-    _wrong_usage("--status takes no arguments")
+  elif kind in ("--status", "--version"):
+    _wrong_usage(f"{kind} takes no arguments")
   elif kind in ("-m", "-c"):
     _wrong_usage(f"{kind} needs an argument")
+  elif kind.startswith("--"):
+    _wrong_usage(f"unknown option {kind}")
+  elif kind:
+    _wrong_usage(f"unknown option {kind}. Python's own options go before -m:"
+                 f" python {kind} -m jax_patch ...")
   else:
-    _wrong_usage(f"unknown option {kind}" if kind else "no program given")
+    _wrong_usage("no program given")
 
 
 def _wrong_usage(problem):
@@ -95,7 +102,7 @@ def _wrong_usage(problem):
 
 def _patch_children():
   if sys.flags.ignore_environment or sys.flags.no_site:
-    # The processes would be started with the same options.
+    # multiprocessing starts processes with the options of this one.
     _wrong_usage("--children needs PYTHONPATH and sitecustomize, which python"
                  " ignores with -I, -E or -S")
   paths = os.environ.get("PYTHONPATH")
@@ -104,20 +111,20 @@ def _patch_children():
 
 
 def _name_pytest_plugin():
-  # Only a plugin reaches the workers of pytest-xdist.
+  # The workers of pytest-xdist load plugins, and nothing else of ours.
   others = os.environ.get("PYTEST_PLUGINS")
   plugin = "jax_patch.pytest_plugin"
   os.environ["PYTEST_PLUGINS"] = f"{others},{plugin}" if others else plugin
 
 
 def _run(kind, program, *args):
-  """Runs one program in a fresh ``__main__``, which stays until the end."""
+  """Runs a program in a new ``__main__`` module."""
   sys.argv[:] = [program if not kind else kind, *args]
   prepare = {"": _script, "-m": _module, "-c": _command}[kind]
   try:
-    _import_hook.apply_when_jax_is_imported()
-    _import_hook.after_import("pytest", _name_pytest_plugin)
-    # For -m this imports the module's package, which may import JAX.
+    import_hook.apply_when_jax_is_imported()
+    import_hook.after_import("pytest", _name_pytest_plugin)
+    # With -m, this imports the module's package, which may import JAX.
     main, code = prepare(program)
     main.__name__ = "__main__"
     main.__builtins__ = sys.modules["builtins"]
@@ -129,7 +136,7 @@ def _run(kind, program, *args):
 
 
 def _script(path):
-  # Made absolute, but not simplified: as python does it.
+  # Like python, make the path absolute, and do not normalize it.
   file = os.path.join(os.getcwd(), path)
   importer = pkgutil.get_importer(file)
   if importer is not None and hasattr(importer, "find_spec"):
@@ -151,7 +158,7 @@ def _script(path):
   spec = importlib.util.spec_from_file_location("__main__", file, loader=loader)
   main = importlib.util.module_from_spec(spec)
   main.__spec__ = main.__package__ = main.__cached__ = None
-  # Not get_code, which would leave a __pycache__ beside the script.
+  # get_code() would leave a __pycache__ beside the script.
   return main, loader.source_to_code(source, file)
 
 
@@ -175,7 +182,7 @@ def _find(name):
   try:
     return importlib.util.find_spec(name)
   except ModuleNotFoundError as error:
-    # A package of that name that lacks something else is the program's error.
+    # If the package exists and lacks another module, the error is its own.
     if error.name and f"{name}.".startswith(f"{error.name}."):
       return None
     raise
@@ -189,7 +196,7 @@ def _command(code):
 
 
 def _set_first_path(path, even_if_safe=False):
-  # With -P there is no entry for the launcher that could be replaced.
+  # The first entry is the launcher's, which python -P does not add.
   if not sys.flags.safe_path:
     sys.path[0] = path
   elif even_if_safe:
@@ -197,9 +204,9 @@ def _set_first_path(path, even_if_safe=False):
 
 
 def _forget_launcher(error):
-  # The program sees sys.excepthook as python leaves it until nothing of the
-  # program is left to run. The exception itself goes on as usual, so that the
-  # exit code is python's own, for an interrupt too.
+  # Install our excepthook only after the program has ended, so that the program
+  # never sees it. The caller raises the error again, so that Python itself
+  # chooses the exit code, also for an interrupt.
   shown = error.__traceback__
   while shown is not None and shown.tb_frame.f_code.co_filename.startswith(
       (__file__, "<frozen ")):

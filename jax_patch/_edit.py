@@ -12,9 +12,12 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Changes one expression of a long upstream function.
+"""Changes one expression in a long upstream function, for a mirror.
 
-A mirror that defined the function would have to repeat all of its lines.
+A mirror replaces whole definitions. To change one line of ``odeint``'s solver
+``_odeint``, it would have to repeat all of its lines. Instead, the mirror names
+the expression: in an installed JAX, :func:`edited` compiles the function again
+with the new text, and ``upstream_diff`` writes the new text into the source.
 """
 
 from collections.abc import Callable
@@ -23,21 +26,25 @@ import sys
 
 
 def edited(fun: Callable, old: str, new: str) -> Callable:
-  """Returns an upstream function, compiled again with ``new`` for ``old``.
+  """Compiles an upstream function again, with one expression replaced.
+
+  The new function has the decorators and the globals of ``fun``, which is not
+  changed.
 
   Args:
-    fun: a function at the top level of an upstream module. It may be decorated.
-    old: source text that the function contains once.
-    new: what the diff puts in its place.
+    fun: a function at the top level of an upstream module.
+    old: source text that occurs once in the function.
+    new: the text that replaces it, on one line.
 
   Raises:
-    ValueError: the function does not contain ``old`` once.
+    ValueError: ``old`` does not occur exactly once.
   """
   original = inspect.unwrap(fun)
   source = inspect.getsource(original)
   if source.count(old) != 1:
-    raise ValueError(f"{fun.__module__}.{fun.__name__} does not have `{old}`")
-  # Tracebacks show the lines of the file.
+    raise ValueError(
+        f"{fun.__module__}.{fun.__name__} does not contain `{old}` once")
+  # Blank lines keep the line numbers, so that tracebacks show the right lines.
   source = "\n" * (original.__code__.co_firstlineno - 1) + source
   code = compile(source.replace(old, new), inspect.getsourcefile(original),
                  "exec", dont_inherit=True)

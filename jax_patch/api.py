@@ -12,4 +12,10 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
+"""The names of the mirrors that ``jax`` itself exports.
+
+Like ``jax/__init__.py``, this file only imports them, and defines nothing.
+``jax_patch.apply()`` replaces them on ``jax``, too.
+"""
+
 from jax_patch.custom_derivatives import closure_convert as closure_convert

@@ -12,36 +12,40 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""A pytest plugin that runs a test suite with the patch in place.
+"""A pytest plugin that runs a test suite under the patch.
 
 Name it on the command line, ``python -m pytest -p jax_patch.pytest_plugin``, or
-in the suite's ``addopts`` or ``pytest_plugins``. It is loaded by
-``python -m jax_patch -m pytest``, too. The header says which JAX is patched.
+in the suite's ``addopts`` or ``pytest_plugins``. ``python -m jax_patch -m
+pytest`` loads it, too. The header says which JAX is patched.
 
-The patch is in place right after JAX is imported, by whatever imports it first,
-in the workers of pytest-xdist as well. Other processes that the tests start are
-not patched: see ``python -m jax_patch --help``.
+The plugin applies the patch right after JAX is imported, in the workers of
+pytest-xdist as well. Other processes that the tests start are not patched: see
+``python -m jax_patch --help``.
 """
 
 import functools
 import importlib.metadata
 import os
 import sys
+import warnings
 
 import pytest
 
 import jax_patch
-from jax_patch import _import_hook
+from jax_patch._delivery import import_hook
 
-_import_hook.apply_when_jax_is_imported()
+with warnings.catch_warnings():
+  # The header lists these names, and a suite may make warnings errors.
+  warnings.filterwarnings("ignore", "imported from JAX before")
+  import_hook.apply_when_jax_is_imported()
 
-# Where pytest looks for names of plugins, with commas between them.
+# pytest reads names of plugins here, with commas between them.
 _ENV = "PYTEST_PLUGINS"
 
 
 def pytest_configure(config):
-  # The launcher names this plugin there. It is meant for this run, and not for
-  # a pytest that a test starts, which may be one of another environment.
+  # The launcher names this plugin there for this run. A pytest that a test
+  # starts must not load it: it may belong to another environment.
   named = os.environ.get(_ENV)
   if named is not None:
     os.environ[_ENV] = ",".join(
@@ -58,16 +62,16 @@ def pytest_xdist_setupnodes(specs):
 
 def pytest_report_header():
   if "jax" not in sys.modules:
-    # It need not be imported for this: the tests may set variables for it.
+    # Do not import JAX here: the tests may set environment variables for it.
     try:
       version = importlib.metadata.version("jax")
     except importlib.metadata.PackageNotFoundError:
-      version = "as it is imported"  # From a source tree.
+      version = "from a source tree"
     return f"jax_patch: applied to jax {version}"
   report = jax_patch.status()
   applied = "applied" if report.applied else "NOT applied"
   lines = [f"jax_patch: {applied} to jax {report.jax_version}"]
   if report.stale:
     lines.append(
-        f"jax_patch: taken from JAX before that: {', '.join(report.stale)}")
+        f"jax_patch: imported from JAX before: {', '.join(report.stale)}")
   return lines

@@ -25,7 +25,7 @@ import dataclasses
 import functools
 import symtable
 
-from jax_patch import _docstring
+from jax_patch._delivery import docstring
 
 
 @dataclasses.dataclass(frozen=True)
@@ -250,7 +250,7 @@ class _Merger:
       at = s.node.body[0].lineno - 1 - s.start
       if ours := _docstring_of(self.mirror_lines, s.node):
         del lines[at:s.node.body[0].end_lineno - s.start]
-        theirs = f'  """{_docstring.merge(theirs[5:-3], ours[5:-3])}"""'
+        theirs = f'  """{docstring.merge(theirs[5:-3], ours[5:-3])}"""'
       lines[at:at] = theirs.splitlines()
     return lines
 

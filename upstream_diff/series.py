@@ -35,7 +35,7 @@ import pathlib
 import tomllib
 
 import jax_patch
-from jax_patch import _patch
+from jax_patch._delivery.patch import UPSTREAM
 from upstream_diff.merge import statements, tree_of
 
 DIRECTORY = pathlib.Path(__file__).with_name("patches")
@@ -48,9 +48,9 @@ def path_of(module: str) -> str:
 
 
 # Of each upstream file the module that it is, and the mirror of it.
-MODULES = {path_of(name): name for name in _patch._UPSTREAM.values()}
+MODULES = {path_of(name): name for name in UPSTREAM.values()}
 MIRRORS = {path_of(name): MIRROR.parent / path_of(mirror)
-           for mirror, name in _patch._UPSTREAM.items()}
+           for mirror, name in UPSTREAM.items()}
 
 
 @dataclasses.dataclass(frozen=True)

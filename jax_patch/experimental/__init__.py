@@ -12,4 +12,4 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Stands for ``jax.experimental``."""
+"""Mirrors of modules in ``jax.experimental``."""

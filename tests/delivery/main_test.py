@@ -32,7 +32,7 @@ import jax_patch
 jax.config.parse_flags_with_absl()
 
 
-# What a program can see of the way in which it was started.
+# Prints all that depends on how the program was started.
 PROGRAM = """
 import json, multiprocessing, os, pickle, sys
 class C: pass
@@ -62,7 +62,7 @@ if __name__ == "__main__":
 
 JAX_PROGRAM = """
 import importlib.util, os
-# Read as JAX is imported, and as its backend is: too late if it was before.
+# These must be set before JAX is imported, and before its backend starts.
 os.environ["JAX_ENABLE_X64"] = "1"
 os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=2"
 importlib.util.find_spec("jax")
@@ -90,7 +90,7 @@ def look(label):
   from jax import closure_convert
   return f"{label} {closure_convert.__module__}"
 LOOK = "import program, sys; print(program.look(sys.argv[1]))"
-# Knows nothing of JAX.
+# This process does not import JAX.
 RELAY = "import subprocess, sys; subprocess.run(sys.argv[1:], check=True)"
 def run(*args):
   print(subprocess.run([sys.executable, "-c", *args], check=True,
@@ -105,7 +105,7 @@ if __name__ == "__main__":
   run("import sitecustomize; print(*sitecustomize.OWN)")
 """
 
-# What the environment has of that name before the option hides it.
+# The environment's own, which --children hides.
 SITECUSTOMIZE = """
 import sys
 OWN = __name__, __file__
@@ -169,7 +169,7 @@ class MainTest(jtu.JaxTestCase):
   def test_as_if_run_directly(self, *args):
     direct, ours = self.run_python(*args), self.run_patched(*args)
     self.assertEqual(ours.stdout, direct.stdout)
-    # Of a folder or a module, python shows some frames of its own.
+    # Running a folder or a module, python shows frames of runpy, too.
     self.assertEqual(ours.stderr, "".join(
         line for line in direct.stderr.splitlines(keepends=True)
         if "<frozen runpy>" not in line))
@@ -200,7 +200,7 @@ class MainTest(jtu.JaxTestCase):
               if line.strip().startswith("File ")]
     self.assertEqual(set(frames), {str(self.directory / "program.py")})
 
-  def test_package_that_imports_jax_before_its_module_runs(self):
+  def test_package_that_imports_jax(self):
     (self.directory / "package/__init__.py").write_text(
         "from jax import closure_convert")
     (self.directory / "package/__main__.py").write_text(
@@ -222,7 +222,7 @@ class MainTest(jtu.JaxTestCase):
         [f"{label} {holder}.custom_derivatives" for label in (
             "spawn", "forkserver", "subprocess", "grandchild")]
         + [f"sitecustomize {own}"], ours.stderr)
-    # Python itself says so, and goes on.
+    # Python reports an error in sitecustomize, and continues.
     self.assertEqual(ours.stderr.splitlines()[1:], ["ValueError: a failure"])
     self.assertEqual(ours.returncode, 0)
 
@@ -232,7 +232,7 @@ class MainTest(jtu.JaxTestCase):
     self.assertEqual((ours.stdout, ours.stderr),
                      ("jax_patch.custom_derivatives\n", ""))
 
-  def test_children_that_python_would_not_reach(self):
+  def test_children_without_pythonpath_or_site(self):
     for option in ("-E", "-S"):
       wrong = self.run_python(
           option, "-c", "import sys; sys.path[:0] = sys.argv.pop(1).split(':');"
@@ -245,13 +245,24 @@ class MainTest(jtu.JaxTestCase):
     shown = self.run_patched("--help")
     self.assertEqual((shown.returncode, shown.stderr), (0, ""))
     self.assertStartsWith(shown.stdout, "usage: python -m jax_patch ")
-    for args in ((), ("--nonsense", "program.py"), ("-m",), ("--status", "x")):
+    for error, *args in (
+        ("no program given",),
+        ("unknown option --nonsense", "--nonsense", "program.py"),
+        ("unknown option -O. Python's own options go before -m:"
+         " python -O -m jax_patch ...", "-O", "program.py"),
+        ("-m needs an argument", "-m"),
+        ("--status takes no arguments", "--status", "x")):
       wrong = self.run_patched(*args)
       self.assertEqual((wrong.returncode, wrong.stdout), (2, ""))
       self.assertStartsWith(wrong.stderr, "usage: python -m jax_patch ")
-      self.assertIn("\nerror: ", wrong.stderr)
+      self.assertEndsWith(wrong.stderr, f"\nerror: {error}\n")
 
-  def test_status_and_import_alone(self):
+  def test_version(self):
+    shown = self.run_patched("--version")
+    self.assertEqual((shown.returncode, shown.stdout, shown.stderr),
+                     (0, f"jax_patch {jax_patch.__version__}\n", ""))
+
+  def test_status(self):
     shown = self.run_patched("--status")
     self.assertEqual((shown.returncode, shown.stderr), (0, ""))
     self.assertIn(f"jax {jax.__version__},", shown.stdout)
@@ -259,15 +270,19 @@ class MainTest(jtu.JaxTestCase):
     self.assertIn("stock    jax.closure_convert\n", shown.stdout)
     self.assertIn("not covered:\n", shown.stdout)
     self.assertIn("--children", shown.stdout)
+
+  def test_import_alone(self):
     alone = self.run_python("-c", textwrap.dedent("""
         import sys, jax_patch
         print([n for n in dir(jax_patch) if n[0] != "_"])
         print([n for n in sys.modules if n.partition(".")[0] == "jax"])
         print(sorted(n for n in sys.modules if n.startswith("jax_patch.")))"""))
     self.assertEqual(
-        alone.stdout, "['apply', 'patched', 'revert', 'status']\n[]\n"
-        "['jax_patch._docstring', 'jax_patch._patch', 'jax_patch._status']\n",
-        alone.stderr)
+        alone.stdout, "['apply', 'load_ipython_extension', 'patched', 'revert',"
+        " 'status', 'unload_ipython_extension']\n[]\n"
+        "['jax_patch._delivery', 'jax_patch._delivery.docstring',"
+        " 'jax_patch._delivery.patch', 'jax_patch._delivery.stale',"
+        " 'jax_patch._delivery.status']\n", alone.stderr)
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ import jax
 from jax._src import test_util as jtu
 
 import jax_patch
-from jax_patch import _patch
+from jax_patch._delivery import patch
 
 from patch_test import CONVERT_HOMES, PatchTestCase
 
@@ -60,7 +60,6 @@ def untouched(): pass
 constant = 1
 rules = Rules()
 rules.__module__ = __name__
-alias = documented
 '''
 
 FAKE_MIRROR = '''
@@ -114,8 +113,8 @@ class MirrorRuleTest(PatchTestCase):
     for patcher in (
         mock.patch.object(sys, "path", [directory.name, *sys.path]),
         mock.patch.dict(sys.modules),
-        mock.patch.dict(_patch._UPSTREAM, {"fake_mirror": "fake_upstream"}),
-        mock.patch.dict(_patch._rules)):
+        mock.patch.dict(patch.UPSTREAM, {"fake_mirror": "fake_upstream"}),
+        mock.patch.dict(patch._rules)):
       patcher.start()
       self.addCleanup(patcher.stop)
     self.addCleanup(jax_patch.revert)
@@ -179,7 +178,7 @@ Returns:
     import fake_new
     from jax_patch import api
     with (mock.patch.dict(
-              _patch._UPSTREAM, {"fake_new": "jax._src.custom_derivatives"}),
+              patch.UPSTREAM, {"fake_new": "jax._src.custom_derivatives"}),
           mock.patch.object(api, "shown", fake_new.shown, create=True)):
       jax_patch.apply()
       self.assertEqual(

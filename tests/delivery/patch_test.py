@@ -34,7 +34,7 @@ from jax._src import test_util as jtu
 from jax._src.interpreters import partial_eval as pe
 
 import jax_patch
-from jax_patch import _patch
+from jax_patch._delivery import patch
 
 jax.config.parse_flags_with_absl()
 
@@ -44,7 +44,7 @@ CONVERT_HOMES = (jax, jax.custom_derivatives, custom_derivatives)
 
 
 def contents():
-  # Everything that a patch could have touched, by identity.
+  # Of all objects that the patch changes, the attributes by identity.
   objects = {m.__name__: m for m in (*CONVERT_HOMES, ode)}
   objects["jax.experimental.ode._odeint"] = ode._odeint
   objects["jax._src.interpreters.partial_eval"] = pe  # on an older JAX
@@ -62,7 +62,7 @@ class PatchTestCase(jtu.JaxTestCase):
 
   def setUp(self):
     super().setUp()
-    # The suite may be run with the patch in place. It is put back.
+    # Other tests of this process may need the patch.
     if jax_patch.status().applied:
       jax_patch.revert()
       self.addCleanup(jax_patch.apply)
@@ -96,7 +96,7 @@ class ApplyTest(PatchTestCase):
     report = jax_patch.status()
     self.assertEqual(
         changed, {home for homes in report.names.values() for home in homes})
-    # An object that a decorator made, and that has no name.
+    # A decorator made this object, which has no __name__.
     self.assertIn(
         "jax._src.custom_derivatives._closure_convert_cached", changed)
     self.assertNotIn("jax.experimental.ode.ravel_first_arg", changed)
@@ -129,8 +129,8 @@ class ApplyTest(PatchTestCase):
     jax_patch.apply()
     from jax._src import source_info_util
     from jax._src import traceback_util
-    self.assertFalse(traceback_util.include_filename(_patch.__file__))
-    self.assertFalse(source_info_util.is_user_filename(_patch.__file__))
+    self.assertFalse(traceback_util.include_filename(patch.__file__))
+    self.assertFalse(source_info_util.is_user_filename(patch.__file__))
     self.assertTrue(traceback_util.include_filename(__file__))
 
   def test_threads(self):
@@ -175,11 +175,11 @@ class ApplyTest(PatchTestCase):
         {"jax.closure_convert": "rebound by something else",
          "jax.custom_derivatives.closure_convert": "patched",
          "jax._src.custom_derivatives.closure_convert": "patched"})
-    with self.assertWarnsRegex(UserWarning, r"^jax\.closure_convert: rebound"):
+    with self.assertWarnsRegex(UserWarning, r"^jax\.closure_convert: something"):
       jax_patch.revert()
     self.assertIs(jax.closure_convert, other)
     self.assertFalse(jax_patch.status().applied)
-    # On top of it the patch would reach one home and not the other.
+    # Applied now, the patch would change one home and not the other.
     for left in (other, ours):
       jax.closure_convert = left
       with self.assertRaisesRegex(
@@ -249,7 +249,7 @@ class RefusalTest(PatchTestCase):
     before = contents()
     with self.assertRaises(RuntimeError) as caught:
       jax_patch.apply()
-    for text in (*texts, f"jax {jax.__version__}", _patch.TESTED_JAX):
+    for text in (*texts, f"jax {jax.__version__}", patch.TESTED_JAX):
       self.assertIn(text, str(caught.exception))
     with self.assertRaises(RuntimeError):
       with jax_patch.patched():
@@ -286,13 +286,14 @@ class RefusalTest(PatchTestCase):
     self.assertStock()
 
   @parameterized.parameters("jax.experimental.ode", "jax.custom_derivatives",
-                            "jax_patch.experimental.ode", "jax_patch.api")
+                            "jax_patch.experimental.ode", "jax_patch.jaxpr_key",
+                            "jax_patch.api")
   def test_module_that_cannot_be_imported(self, name):
     with mock.patch.dict(sys.modules, {name: None}):
       self.assertRefused(f"expected {name} to import")
     jax_patch.apply()
 
-  def test_rebinding_that_fails_midway(self):
+  def test_error_while_binding(self):
     class Stubborn(types.ModuleType):
 
       def __setattr__(self, name, value):
@@ -300,7 +301,7 @@ class RefusalTest(PatchTestCase):
           raise AttributeError("not me")
         super().__setattr__(name, value)
 
-    # Among the last to be rebound: the others are rebound by then.
+    # `odeint` is one of the last names to be bound.
     ode.__class__ = Stubborn
     try:
       with self.assertRaisesRegex(AttributeError, "not me"):
@@ -315,14 +316,24 @@ class RefusalTest(PatchTestCase):
 
 class VersionTest(PatchTestCase):
 
-  @parameterized.parameters("0.9.2", "0.13.0", "0.13.0.dev20260801+abc", "1.0")
+  @parameterized.parameters("0.4.30", "0.9.2", "0.10.1")
+  def test_version_that_is_too_old(self, version):
+    with mock.patch.object(jax, "__version__", version):
+      with self.assertRaisesRegex(
+          RuntimeError, f"^jax_patch needs jax{patch.TESTED_JAX}, and this is "
+          f"jax {version}"):
+        jax_patch.apply()
+      self.assertStartsWith(jax_patch.status().refusal, "jax_patch needs jax")
+    self.assertStock()
+
+  @parameterized.parameters("0.13.0", "0.13.0.dev20260801+abc", "1.0")
   def test_untested_version_warns(self, version):
     with mock.patch.object(jax, "__version__", version):
       with self.assertWarnsRegex(UserWarning, f"but this is jax {version[:4]}"):
         jax_patch.apply()
       self.assertTrue(is_patched())
       self.assertFalse(jax_patch.status().tested)
-      jax_patch.apply()  # says it once
+      jax_patch.apply()  # The second call does not warn.
 
   @parameterized.parameters("0.10.2", "0.11.0", "0.12.0.1", "0.12.9.dev1+g0")
   def test_tested_version_does_not(self, version):
@@ -333,15 +344,15 @@ class VersionTest(PatchTestCase):
       self.assertTrue(jax_patch.status().tested)
 
   def test_tested_range_is_that_of_the_table(self):
-    # Sessions that ran the tests wrote it. Its first row is the last JAX that
-    # has no closure_convert, to which nothing is applied.
+    # nox wrote the table. Its first row is the last JAX without
+    # closure_convert, which has a diff and cannot be patched.
     table = pathlib.Path(__file__).parents[2] / "docs" / "versions.csv"
     with table.open(newline="") as f:
       _, oldest, *_, newest = [row["jax"] for row in csv.DictReader(f)]
     next_minor = int(newest.split(".")[1]) + 1
-    self.assertEqual(_patch.TESTED_JAX, f">={oldest},<0.{next_minor}")
+    self.assertEqual(patch.TESTED_JAX, f">={oldest},<0.{next_minor}")
 
-  def test_warning_as_an_error_leaves_all_as_it_was(self):
+  def test_warning_that_is_an_error_changes_nothing(self):
     with mock.patch.object(jax, "__version__", "0.13.0"):
       with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -372,10 +383,10 @@ class StatusTest(PatchTestCase):
     helper = "added    jax._src.custom_derivatives._closure_convert"
     places = [str(report).index(text) for text in (
         "the patch is applied", "patched  jax.closure_convert",
-        "still hold an original", "not covered", "private names", helper)]
+        "keep JAX's function", "not covered", "private names", helper)]
     self.assertEqual(places, sorted(places))
 
-  def test_modules_that_hold_the_other_side(self):
+  def test_stale_names(self):
     library = types.ModuleType("a_library")
     lazy = types.ModuleType("a_lazy_library")
     library.took_before, library.unrelated = jax.closure_convert, True
@@ -390,6 +401,30 @@ class StatusTest(PatchTestCase):
         self.assertEqual(held(), ["a_library.took_before"])
       self.assertEqual(held(), ["a_library.took_during"])
       self.assertIn("  a_library.took_during", str(jax_patch.status()))
+
+  def test_apply_warns_of_stale_names(self):
+    library = types.ModuleType("a_library")
+    library.closure_convert, library.solve = jax.closure_convert, ode.odeint
+    with mock.patch.dict(sys.modules, {"a_library": library}):
+      with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        jax_patch.apply()
+        jax_patch.apply()
+      warning, = caught
+      self.assertIs(warning.category, UserWarning)
+      self.assertEqual(warning.filename, __file__)
+      self.assertStartsWith(
+          str(warning.message), "imported from JAX before jax_patch was applied:"
+          " a_library.closure_convert, a_library.solve. ")
+      jax_patch.revert()
+      with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with self.assertRaisesRegex(UserWarning, "^imported from JAX before"):
+          jax_patch.apply()
+        self.assertStock()
+        warnings.filterwarnings("ignore", "imported from JAX before")
+        jax_patch.apply()
+      self.assertTrue(is_patched())
 
 
 if __name__ == "__main__":

@@ -269,10 +269,8 @@ def write(root):
   }
   # What the patch takes from elsewhere.
   needed = collections.defaultdict(set)
-  for f in [*series.MIRROR.glob("*.py"), *series.MIRROR.glob("*/*.py"),
+  for f in [series.MIRROR / "jaxpr_key.py", *series.MIRRORS.values(),
             *series.DIRECTORY.glob("*/jax/**/*.py")]:
-    if f.name[0] == "_" or f.name == "api.py":
-      continue
     text = f.read_text()
     found = imports.imports_of(text)
     for i in found.values():

@@ -12,16 +12,17 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""A docstring of upstream's, with what the one of a mirror adds to it."""
+"""Merges a mirror's docstring into upstream's, for both deliveries."""
 
 import re
 
 
 def merge(theirs: str, ours: str) -> str:
-  """Adds to a docstring what another one has, unless it is there already.
+  """Returns the docstring ``theirs`` with the text of ``ours`` added to it.
 
-  Prose is added before the first section, such as ``Args:``. What a section has
-  is added to the end of the one of that title.
+  Prose is added before the first section, such as ``Args:``. The text of a
+  section is added to the end of the section of the same title. Text that
+  ``theirs`` has already is not added again.
   """
   (head, old), (prose, new) = _sections(theirs), _sections(ours)
   indent = re.match(" *", "".join(old)[:9])[0]

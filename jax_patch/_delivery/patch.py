@@ -12,13 +12,13 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Which live object each mirrored name replaces, and the saved originals.
+"""Replaces JAX's functions by those of the mirrors, and puts them back.
 
-A mirror is a file here that stands for an upstream file. A definition in it,
-that is a ``def`` or a ``class`` at top level, replaces the upstream one of that
-name, or is added where upstream has none. If upstream has a class of that name,
-its methods are replaced one by one. A rule that the mirror sets on an upstream
-object (``f.defvjp``) replaces the one that was set there.
+The docstring of this package's parent says what a mirror is. A ``def`` or
+``class`` at the top level of a mirror replaces the upstream definition of that
+name; if upstream has none, it is added. Of a class that upstream has, each
+method is replaced by itself. A rule that the mirror sets on an upstream object
+(``f.defvjp``) replaces that object's rule.
 """
 
 import ast
@@ -36,23 +36,26 @@ import types
 from typing import Any
 import warnings
 
-from jax_patch import _docstring
+from jax_patch._delivery import docstring
+from jax_patch._delivery import stale
 
-# JAX is imported by the functions and not here, so that a program may import
-# this package before it sets the environment variables that JAX reads.
+# The functions import JAX, and this module does not: a program may import this
+# package before it sets the environment variables that JAX reads.
 
 TESTED_JAX = ">=0.10.2,<0.13"
 
-_UPSTREAM = {
+# Of each mirror, its upstream module.
+UPSTREAM = {
     "jax_patch.custom_derivatives": "jax._src.custom_derivatives",
     "jax_patch.experimental.ode": "jax.experimental.ode",
 }
-# A file that the diff adds.
+# A module that upstream does not have yet.
 _NEW = {"jax_patch.jaxpr_key": "jax._src.jaxpr_key"}
-# Has no definitions: it lists the names that appear on `jax` itself.
+# Defines nothing, and imports the names that `jax` itself exports.
 _API = "jax_patch.api"
 
-# What the patch takes for granted: the first parameters of plain functions.
+# The patch is refused unless these are plain functions that begin with these
+# parameters.
 _PARAMETERS = {
     "jax._src.custom_derivatives.closure_convert": "fun *example_args",
     "jax.experimental.ode.odeint":
@@ -64,16 +67,17 @@ ABSENT = object()
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class _Binding:
-  """One name in one home: what was there, and what the patch puts there."""
-  definition: str  # the upstream name, "jax._src.custom_derivatives.f"
-  home: str  # where this binding is, "jax.f"
-  owner: Any  # a module, a class whose method this is, an object with rules
+  """An attribute of JAX, its value in stock JAX, and the patch's value."""
+  definition: str  # where upstream defines it: "jax._src.custom_derivatives.f"
+  home: str  # where this attribute is: "jax.f"
+  owner: Any  # a module, the class of a method, or an object with rules
   name: str
   original: Any
   replacement: Any
 
   def current(self) -> Any:
-    # Not getattr: `jax` answers for deprecated names, classes for their bases.
+    # getattr would also find deprecated names of `jax`, and what a class
+    # inherits.
     return vars(self.owner).get(self.name, ABSENT)
 
   def bind(self, value: Any) -> None:
@@ -95,50 +99,54 @@ class _Binding:
 
 _lock = threading.RLock()
 _bindings: tuple[_Binding, ...] = ()  # empty while the patch is off
-# For each mirror, the attributes that it sets on upstream objects.
+# Of each mirror, the rules that it sets on upstream objects.
 _rules: dict[str, list[_Binding]] = {}
-# Of each definition of a mirror what it adds to the docstring of upstream's.
+# Of each definition in a mirror, its docstring before upstream's is merged in.
 _own_docstrings: dict[Any, str | None] = {}
-# The patch is in force while anything holds it.
+# The patch is in force while either of these is true.
 _held_by_apply = False
 _held_by_patched = 0
 
 
 def apply() -> None:
-  """Puts this package's functions in the place of JAX's own.
+  """Replaces JAX's functions by those of this package.
 
-  Every name is rebound in each module that JAX exports it from, public or
-  private: ``jax.closure_convert`` is ``jax.custom_derivatives.closure_convert``
-  before and after. Calling it again changes nothing, and threads may race it.
-  Modules that took a name by value before (``from jax import closure_convert``)
-  keep what they took, and so do functions that JAX has traced and cached
-  before: call this first. :func:`status` lists the former.
+  Each function is replaced in all modules from which JAX exports it, public and
+  private. A second call changes nothing. Several threads may call it.
+
+  Call it first. A module that imported a function before
+  (``from jax import closure_convert``) keeps JAX's function, and JAX keeps the
+  programs that it has traced and cached.
 
   Raises:
-    RuntimeError: the installed JAX does not look as the patch expects it to.
-      Nothing has been changed then.
+    RuntimeError: the installed JAX is too old, or the patch does not fit it.
+      Nothing was changed.
 
   Warns:
-    UserWarning: the version of JAX is one that the patch was not tested with.
+    UserWarning: this JAX is newer than those that the patch was tested with; or
+      modules keep functions that they imported before. To silence the latter:
+      ``warnings.filterwarnings("ignore", "imported from JAX before")``.
   """
   global _held_by_apply
-  # Before the lock is taken: another thread may be importing JAX, and be about
-  # to take the lock.
+  # Before taking the lock: another thread, which imports JAX, may be about to
+  # take it.
   import jax  # noqa: F401
   with _lock:
-    _install()
+    _install(warn_of_stale_names=True)
     _held_by_apply = True
 
 
 def revert() -> None:
-  """Undoes :func:`apply`: the exact original objects are back in their places.
+  """Undoes :func:`apply`: JAX has its own functions again.
 
-  Does nothing where :func:`apply` was not called. Inside of a :func:`patched`
-  block, in whatever thread, the patch stays in force until that block ends.
+  Without a call of :func:`apply` before, it does nothing. While a thread is in
+  a :func:`patched` block, the patch stays in force until that block ends. A
+  module that imported a function under the patch keeps the patch's function;
+  :func:`status` lists these.
 
   Warns:
-    UserWarning: something else has rebound a patched name in the meantime. Its
-      object stays where it is, and all other names are restored.
+    UserWarning: another library has replaced a function since. Its replacement
+      is kept, and all other functions are restored.
   """
   global _held_by_apply
   with _lock:
@@ -148,11 +156,11 @@ def revert() -> None:
 
 @contextlib.contextmanager
 def patched() -> Iterator[None]:
-  """Has the patch in force in a ``with`` block, or in a decorated function.
+  """Applies the patch in a ``with`` block, or in a decorated function.
 
-  Blocks may be nested, overlap in several threads, and be entered when
-  :func:`apply` was called already: the patch is process-wide, and goes when the
-  last block ends, unless :func:`apply` still asks for it.
+  The patch affects the whole process, all threads included. Blocks may be
+  nested, and may overlap in several threads. At the end of the last one the
+  patch is reverted, unless :func:`apply` was called.
 
   Raises:
     RuntimeError: as :func:`apply` does.
@@ -171,14 +179,14 @@ def patched() -> Iterator[None]:
 
 
 def survey() -> tuple[bool, tuple[_Binding, ...]]:
-  """Returns whether the patch is in force, and what it rebinds or would."""
+  """Returns whether the patch is in force, and the bindings that it makes."""
   import jax  # noqa: F401
   with _lock:
     return bool(_bindings), _bindings or _plan()
 
 
-def _install() -> None:
-  # All or nothing: whatever can be refused is refused before the first rebind.
+def _install(warn_of_stale_names: bool = False) -> None:
+  # All or nothing: errors and warnings come before the first name is bound.
   global _bindings
   if _bindings:
     return
@@ -188,11 +196,16 @@ def _install() -> None:
     warnings.warn(
         f"jax_patch was tested with jax{TESTED_JAX}, but this is jax {version}",
         UserWarning, stacklevel=3)
+  if warn_of_stale_names and (names := stale.names(plan, is_applied=True)):
+    warnings.warn(
+        f"imported from JAX before jax_patch was applied: {', '.join(names)}."
+        " These keep JAX's own functions. Apply jax_patch first, or import them"
+        " again.", UserWarning, stacklevel=3)
   try:
     for b in plan:
       if isinstance(b.original, types.FunctionType):
         own = _own_docstrings.setdefault(b.replacement, b.replacement.__doc__)
-        b.replacement.__doc__ = _docstring.merge(
+        b.replacement.__doc__ = docstring.merge(
             b.original.__doc__ or "", own or "")
       b.bind(b.replacement)
     _hide_frames()
@@ -212,15 +225,16 @@ def _uninstall_unless_held() -> None:
     if b.current() is b.replacement:
       b.bind(b.original)
     elif b.current() is not b.original:
-      # Somebody's wrapper, perhaps around ours: taking it off could undo more
-      # than was asked for, and would surprise the one who put it on.
+      # This may be another library's wrapper around ours. Removing it would
+      # undo more than our own patch.
       foreign.append(b.home)
   _bindings = ()
   if foreign:
     warnings.warn(
-        f"{', '.join(foreign)}: rebound by something else since jax_patch was"
-        " applied, and left as found. jax_patch may refuse to be applied again"
-        " while that is so.", UserWarning, stacklevel=3)
+        f"{', '.join(foreign)}: something else has replaced this since"
+        " jax_patch was applied, and revert() leaves it in place. Until it is"
+        " gone, jax_patch may refuse to be applied again.",
+        UserWarning, stacklevel=3)
 
 
 def _jax_version() -> str:
@@ -236,9 +250,8 @@ def _import(name: str) -> types.ModuleType:
 
 
 def _import_mirror(mirror: str, upstream: types.ModuleType) -> types.ModuleType:
-  # A mirror may set a rule on a function of upstream's, with `f.defvjp(...)` at
-  # top level, and does so as it is imported. Such a rule belongs to the patch:
-  # it is taken back here, and set when the patch is applied.
+  # Importing a mirror runs its `f.defvjp(...)`, which changes a function of
+  # upstream. This removes the new rule again, and records it for _install.
   if sys.modules.get(mirror) is not None:
     return sys.modules[mirror]
   before = [(f"{upstream.__name__}.{name}", value, dict(vars(value)))
@@ -263,8 +276,8 @@ def _import_mirror(mirror: str, upstream: types.ModuleType) -> types.ModuleType:
 
 
 def _take_home(mirror: types.ModuleType, home: str) -> None:
-  # Keys of jaxprs look through what JAX makes: instances of its classes, and
-  # functions that its functions define. A mirror makes the same.
+  # jaxpr_key looks into the instances and functions that JAX's own modules
+  # make. A mirror's must look as if the upstream module had made them.
   for value in vars(mirror).values():
     if isinstance(value, type) and value.__module__ == mirror.__name__:
       value.__module__ = home
@@ -272,18 +285,23 @@ def _take_home(mirror: types.ModuleType, home: str) -> None:
 
 
 def _plan() -> tuple[_Binding, ...]:
-  # Returns all that there is to rebind, or raises a RuntimeError.
-  older_jax = _import("jax_patch._older_jax")
+  # Raises a RuntimeError if this JAX is not as expected.
+  if _release(_jax_version()) < _tested_range()[0]:
+    raise RuntimeError(f"jax_patch needs jax{TESTED_JAX}, and this is jax"
+                       f" {_jax_version()}. Nothing was changed.")
+  older_jax = _import("jax_patch._delivery.older_jax")
   older_jax.add_modules()
-  older_jax.import_key()
+  for module in _NEW:
+    _import(module)
+  older_jax.extend_key()
   bindings = [
       _Binding(f"{home}.{name}", f"{home}.{name}", owner, name, ABSENT, value)
       for home, owner, name, value in older_jax.missing()]
   on_jax = vars(_import(_API))
-  for mirror, upstream in _UPSTREAM.items():
+  for mirror, upstream in UPSTREAM.items():
     home = _import(upstream)
     module = _import_mirror(mirror, home)
-    _import("jax_patch._older_xla").replace_in(module)
+    _import("jax_patch._delivery.older_xla").replace_in(module)
     for name in _definitions(module):
       definition = f"{upstream}.{name}"
       old, new = vars(home).get(name, ABSENT), vars(module)[name]
@@ -306,14 +324,15 @@ def _plan() -> tuple[_Binding, ...]:
         bindings.append(
             _Binding(definition, f"{h}.{name}", owner, name, old, new))
     bindings += _rules.get(mirror, [])
-  for mirror, home in {**_UPSTREAM, **_NEW}.items():
+  for mirror, home in {**UPSTREAM, **_NEW}.items():
     _take_home(sys.modules[mirror], home)
   return tuple(bindings)
 
 
 @functools.cache
 def _definitions(mirror: types.ModuleType) -> list[str]:
-  # Read off its text, as the diff is: a decorator may return any object.
+  # A decorator can return any object, so that only the source shows which
+  # names are definitions. upstream_diff reads the source, too.
   return [node.name for node in ast.parse(inspect.getsource(mirror)).body
           if isinstance(node, (ast.FunctionDef, ast.ClassDef))]
 
@@ -346,28 +365,32 @@ def _show(value: Any, name: str) -> str:
 
 def _refusal(expected: str, found: str) -> RuntimeError:
   return RuntimeError(
-      f"jax_patch cannot be applied to jax {_jax_version()}: expected"
-      f" {expected}, but found {found}. Nothing was changed."
-      f" The tested range is jax{TESTED_JAX}.")
+      f"jax_patch needs jax{TESTED_JAX}. It cannot be applied to jax"
+      f" {_jax_version()}: expected {expected}, but found {found}. Nothing was"
+      " changed.")
 
 
 def is_tested(version: str) -> bool:
-  low, high = (_release(bound) for bound in TESTED_JAX.split(","))
+  low, high = _tested_range()
   return low <= _release(version) < high
 
 
+def _tested_range() -> list[tuple[int, ...]]:
+  return [_release(bound) for bound in TESTED_JAX.split(",")]
+
+
 def _release(version: str) -> tuple[int, ...]:
-  # "0.12.1.dev20260801" is taken for (0, 12, 1).
+  # "0.12.1.dev20260801" counts as (0, 12, 1).
   return tuple(map(int, re.search(r"\d+(\.\d+)*", version)[0].split(".")))
 
 
 @functools.cache
 def _hide_frames() -> None:
-  # JAX leaves its own files out of tracebacks and of the places that it names
-  # in errors. There is no way to take a file back in, nor a need: after
-  # `revert` no frame is from here.
+  # JAX omits its own files from tracebacks and from the source lines that it
+  # names in errors. It offers no way to unregister a file; that does no harm,
+  # since no frame is from here after `revert`.
   from jax._src import source_info_util
   from jax._src import traceback_util
-  here = os.path.dirname(os.path.abspath(__file__)) + os.sep
-  source_info_util.register_exclusion(here)
-  traceback_util.register_exclusion(here)
+  package = os.path.dirname(os.path.abspath(sys.modules["jax_patch"].__file__))
+  source_info_util.register_exclusion(package + os.sep)
+  traceback_util.register_exclusion(package + os.sep)

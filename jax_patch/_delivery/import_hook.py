@@ -14,8 +14,8 @@
 
 """Applies the patch as soon as the program imports JAX.
 
-Nothing here imports JAX. JAX reads environment variables as it is imported, and
-a program, or the conftest.py of a test suite, may set these before.
+Nothing here imports JAX itself: a program, or the conftest.py of a test suite,
+may first set the environment variables that JAX reads when it is imported.
 """
 
 from collections.abc import Callable
@@ -26,12 +26,12 @@ import jax_patch
 
 
 def apply_when_jax_is_imported() -> None:
-  """Applies the patch right after JAX is imported: now, if it has been."""
+  """Applies the patch after JAX is imported, or now if it is already."""
   after_import("jax", jax_patch.apply)
 
 
 def after_import(name: str, call: Callable[[], None]) -> None:
-  """Calls a function right after a module is imported: now, if it has been."""
+  """Calls a function after a module is imported, or now if it is already."""
   if name in sys.modules:
     call()
   else:
@@ -39,7 +39,7 @@ def after_import(name: str, call: Callable[[], None]) -> None:
 
 
 class _AfterImport:
-  """A meta path finder that finds one module, as the others find it."""
+  """A meta path finder for one module, which asks the finders after it."""
 
   def __init__(self, name: str, call: Callable[[], None]):
     self._name = name
@@ -48,7 +48,7 @@ class _AfterImport:
   def find_spec(self, name, path=None, target=None):
     if name != self._name:
       return None
-    # The finders before this one have been asked already.
+    # Python has asked the finders before this one.
     finders = itertools.dropwhile(lambda f: f is not self, [*sys.meta_path])
     next(finders, None)  # this one
     specs = (finder.find_spec(name, path, target) for finder in finders)
@@ -58,12 +58,12 @@ class _AfterImport:
     exec_module = spec.loader.exec_module
 
     def exec_and_call(module):
-      # A loader may be that of many modules, as a zip file's is.
+      # One loader may load many modules: a zip file's does.
       vars(spec.loader).pop("exec_module", None)
       exec_module(module)
       self._call()
-      # Not before: a module that is looked up need not be imported, and an
-      # import that failed may be tried again.
+      # Only now: find_spec() does not imply an import, and a program may repeat
+      # an import that failed.
       if self in sys.meta_path:
         sys.meta_path.remove(self)
 

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""What the mirrors do in another way on an older XLA."""
+"""Replaces a helper of odeint's mirror on jaxlib 0.10 and its XLA."""
 
 import types
 
@@ -23,8 +23,9 @@ from jax.flatten_util import ravel_pytree
 
 
 def replace_in(mirror: types.ModuleType) -> None:
-  # There the CPU backend takes the barriers out before it fuses. A negative is
-  # fused, too, but a concatenation of negatives has no part of another name.
+  # Its CPU backend drops optimization barriers before it fuses operations, so
+  # that the mirror's barriers do nothing. Negating each part of a concatenation
+  # keeps the backend from confusing the parts.
   if hasattr(mirror, "_ravel") and jaxlib.version.__version_info__ < (0, 11):
     mirror._ravel = _ravel
 
@@ -33,12 +34,13 @@ def _ravel(tree):
   flat, unravel = ravel_pytree(tree)
   if len(jax.tree.leaves(tree)) == 1:
     return flat, unravel
-  def negative(x):  # A cast would make cotangents of Python scalars weak.
+  def negative(x):
+    # A needless cast would make the cotangents of Python scalars weakly typed.
     same = jnp.result_type(x) == flat.dtype
     return -x if same else -jnp.asarray(x, flat.dtype)
   minus = jax.tree.map(negative, tree)
   def unravel_negative(x):
-    # Other numbers than inexact ones have no cotangents, and may have no sign.
+    # Integers and booleans have no cotangents, and may be unsigned.
     return jax.tree.map(
         lambda y, m: -m if jnp.issubdtype(m.dtype, jnp.inexact) else y,
         unravel(x), unravel(-x))

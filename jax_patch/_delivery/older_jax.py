@@ -12,10 +12,10 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""What an older JAX lacks of what the mirrors use, under the newest names.
+"""Adds the names that the mirrors use, and that an older JAX lacks.
 
-The mirrors are written for the newest JAX. While the patch is in force, the
-modules of an older one have these names, too:
+The mirrors are written for the newest JAX. While the patch is in force, an
+older JAX has these names, too:
 
 | name | in JAX since |
 | --- | --- |
@@ -35,20 +35,20 @@ from jax._src.interpreters import partial_eval as pe
 
 
 def missing():
-  """Returns what is missing: the name of the owner, it, a name, and a value."""
+  """Returns the attributes to add: owner's name, owner, attribute, value."""
   if hasattr(pe, "trace_to_jaxpr_nocache"):
     return []
   return [(pe.__name__, pe, "trace_to_jaxpr_nocache", _trace_to_jaxpr_nocache),
           ("jax._src.core.Jaxpr", core.Jaxpr, "consts", ())]
 
-def import_key():
-  """Imports the mirror of keys, and lets it look through ``ClosedJaxpr``."""
+def extend_key():
+  """Makes keys of jaxprs look into ``ClosedJaxpr``, which jax 0.10 has."""
   from jax_patch import jaxpr_key
   if getattr(core, "ClosedJaxpr", core.Jaxpr) is not core.Jaxpr:
     jaxpr_key._ATTRIBUTES["ClosedJaxpr"] = "jaxpr consts"
 
 def add_modules():
-  """Adds the modules that the mirrors import, and that this JAX lacks."""
+  """Adds the modules that the mirrors import, where JAX lacks them."""
   name = "jax._src.flattree"
   if name not in sys.modules and importlib.util.find_spec(name) is None:
     module = types.ModuleType(name)

@@ -12,29 +12,30 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Patches a Python process that ``python -m jax_patch --children`` leads to.
+"""Patches the processes that ``python -m jax_patch --children`` starts.
 
-That command puts this directory first in PYTHONPATH, and Python imports the
-module of this name as it starts. The process gets the ``sys.path`` that it
-would have otherwise, and runs the sitecustomize that this one hides.
+That command puts this directory first in PYTHONPATH, and a starting Python
+imports the module ``sitecustomize``. This one restores ``sys.path``, and then
+runs the sitecustomize that it hides.
 """
 
 import importlib.machinery
 import importlib.util
 import os
+import pathlib
 import sys
 
 _here = os.path.dirname(os.path.abspath(__file__))
 _path = [path for path in sys.path if path != _here]
 
 try:
-  # The package need not be installed there. It is where this file is.
-  sys.path[:] = [*_path, os.path.dirname(os.path.dirname(_here))]
-  from jax_patch import _import_hook
-  _import_hook.apply_when_jax_is_imported()
+  # The environment of the process need not have jax_patch installed.
+  sys.path[:] = [*_path, str(pathlib.Path(_here).parents[2])]
+  from jax_patch._delivery import import_hook
+  import_hook.apply_when_jax_is_imported()
 finally:
   sys.path[:] = _path
-  # Last, since it may import JAX, or fail.
+  # The environment's own sitecustomize runs last: it may import JAX, or fail.
   _spec = importlib.machinery.PathFinder.find_spec(__name__)
   if _spec is not None:
     sys.modules[__name__] = importlib.util.module_from_spec(_spec)
