@@ -69,12 +69,11 @@ setup(
     install_requires=[
         "jax" + _constant("jax_patch/_delivery/patch.py", "TESTED_JAX"),
         "jaxlib",
-        "absl-py",
         "numpy",
     ],
     cmdclass={"build_py": _BuildAnew},
     extras_require={
-        "test": ["pytest", "pytest-xdist", "ruff", "scipy"],
+        "test": ["absl-py", "pytest", "pytest-xdist", "ruff", "scipy"],
         "benchmark": ["equinox", "diffrax", "matplotlib"],
         "docs": ["sphinx", "sphinx-book-theme", "sphinx-copybutton", "myst-nb",
                  "matplotlib", "equinox", "scipy", "pytest", "pytest-xdist"],

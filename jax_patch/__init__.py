@@ -15,7 +15,7 @@
 """A complete ``jax.closure_convert``, as a patch to an installed JAX.
 
 Importing this package changes nothing. :func:`apply` replaces JAX's functions
-by those of this package, :func:`revert` restores JAX's own, and :func:`patched`
+with those of this package, :func:`revert` restores them, and :func:`patched`
 does both, around a block or a function. :func:`status` reports which names are
 replaced. ``python -m jax_patch script.py`` runs a program under the patch,
 ``python -m pytest -p jax_patch.pytest_plugin`` a test suite, and

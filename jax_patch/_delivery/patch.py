@@ -12,13 +12,13 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Replaces JAX's functions by those of the mirrors, and puts them back.
+"""Replaces JAX's functions with those of the mirrors, and restores them.
 
-The docstring of this package's parent says what a mirror is. A ``def`` or
-``class`` at the top level of a mirror replaces the upstream definition of that
-name; if upstream has none, it is added. Of a class that upstream has, each
-method is replaced by itself. A rule that the mirror sets on an upstream object
-(``f.defvjp``) replaces that object's rule.
+The docstring of ``jax_patch`` says what a mirror is. A ``def`` or ``class`` at
+the top level of a mirror replaces the upstream definition of that name; if
+upstream has none, it is added. If upstream has a class of that name, only the
+methods that the mirror defines are replaced. A rule that the mirror sets on an
+upstream object (``f.defvjp``) replaces the rule of that object.
 """
 
 import ast
@@ -44,7 +44,7 @@ from jax_patch._delivery import stale
 
 TESTED_JAX = ">=0.10.2,<0.13"
 
-# Of each mirror, its upstream module.
+# Maps each mirror to its upstream module.
 UPSTREAM = {
     "jax_patch.custom_derivatives": "jax._src.custom_derivatives",
     "jax_patch.experimental.ode": "jax.experimental.ode",
@@ -99,9 +99,9 @@ class _Binding:
 
 _lock = threading.RLock()
 _bindings: tuple[_Binding, ...] = ()  # empty while the patch is off
-# Of each mirror, the rules that it sets on upstream objects.
+# The rules that each mirror sets on upstream objects.
 _rules: dict[str, list[_Binding]] = {}
-# Of each definition in a mirror, its docstring before upstream's is merged in.
+# The docstring of each mirrored definition, without the text of upstream's.
 _own_docstrings: dict[Any, str | None] = {}
 # The patch is in force while either of these is true.
 _held_by_apply = False
@@ -109,7 +109,7 @@ _held_by_patched = 0
 
 
 def apply() -> None:
-  """Replaces JAX's functions by those of this package.
+  """Replaces JAX's functions with those of this package.
 
   Each function is replaced in all modules from which JAX exports it, public and
   private. A second call changes nothing. Several threads may call it.

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Finds names in loaded modules that the patch could not reach."""
+"""Finds functions that modules imported before the patch replaced them."""
 
 from collections.abc import Iterable
 import sys

@@ -153,7 +153,7 @@ Returns:
   A value.""")
       jax_patch.revert()
 
-  def test_class_of_the_same_name_lends_its_methods(self):
+  def test_methods_of_an_upstream_class(self):
     solver = self.upstream.Solver()
     jax_patch.apply()
     self.assertIsInstance(solver, self.upstream.Solver)

@@ -44,7 +44,7 @@ CONVERT_HOMES = (jax, jax.custom_derivatives, custom_derivatives)
 
 
 def contents():
-  # Of all objects that the patch changes, the attributes by identity.
+  # The identity of each attribute of the objects that the patch changes.
   objects = {m.__name__: m for m in (*CONVERT_HOMES, ode)}
   objects["jax.experimental.ode._odeint"] = ode._odeint
   objects["jax._src.interpreters.partial_eval"] = pe  # on an older JAX
@@ -77,7 +77,7 @@ class PatchTestCase(jtu.JaxTestCase):
 
 class ApplyTest(PatchTestCase):
 
-  def test_every_home_is_rebound(self):
+  def test_every_home_is_patched(self):
     stock_convert, stock_odeint = jax.closure_convert, ode.odeint
     jax_patch.apply()
     from jax_patch.custom_derivatives import closure_convert
@@ -175,7 +175,7 @@ class ApplyTest(PatchTestCase):
         {"jax.closure_convert": "rebound by something else",
          "jax.custom_derivatives.closure_convert": "patched",
          "jax._src.custom_derivatives.closure_convert": "patched"})
-    with self.assertWarnsRegex(UserWarning, r"^jax\.closure_convert: something"):
+    with self.assertWarnsRegex(UserWarning, r"^jax\.closure_convert: some"):
       jax_patch.revert()
     self.assertIs(jax.closure_convert, other)
     self.assertFalse(jax_patch.status().applied)
@@ -200,7 +200,7 @@ class PatchedTest(PatchTestCase):
       self.assertTrue(is_patched())
     self.assertStock()
 
-  def test_within_apply(self):
+  def test_after_apply(self):
     jax_patch.apply()
     with jax_patch.patched():
       self.assertTrue(is_patched())
@@ -208,14 +208,14 @@ class PatchedTest(PatchTestCase):
     jax_patch.revert()
     self.assertStock()
 
-  def test_apply_within_outlives_it(self):
+  def test_apply_inside_stays_in_force(self):
     with jax_patch.patched():
       jax_patch.apply()
     self.assertTrue(is_patched())
     jax_patch.revert()
     self.assertStock()
 
-  def test_revert_within_waits_for_its_end(self):
+  def test_revert_inside_waits_for_the_end(self):
     jax_patch.apply()
     with jax_patch.patched():
       jax_patch.revert()
@@ -262,7 +262,7 @@ class RefusalTest(PatchTestCase):
 
   @parameterized.parameters("jax", "jax.custom_derivatives",
                             "jax._src.custom_derivatives")
-  def test_missing_name(self, home):
+  def test_name_that_jax_lacks(self, home):
     module = sys.modules[home]
     original = module.closure_convert
     del module.closure_convert
@@ -280,7 +280,7 @@ class RefusalTest(PatchTestCase):
       ("other_odeint", ode, "odeint", lambda func, y0, t, *args, rtol: 0,
        "found func, y0, t, *args, rtol."),
       ("odeint_is_a_class", ode, "odeint", PatchTestCase, "PatchTestCase"))
-  def test_unexpected(self, module, name, value, found):
+  def test_name_that_is_something_else(self, module, name, value, found):
     with mock.patch.object(module, name, value):
       self.assertRefused(f"{module.__name__}.{name}", found)
     self.assertStock()
@@ -336,14 +336,14 @@ class VersionTest(PatchTestCase):
       jax_patch.apply()  # The second call does not warn.
 
   @parameterized.parameters("0.10.2", "0.11.0", "0.12.0.1", "0.12.9.dev1+g0")
-  def test_tested_version_does_not(self, version):
+  def test_tested_version_does_not_warn(self, version):
     with mock.patch.object(jax, "__version__", version):
       with warnings.catch_warnings():
         warnings.simplefilter("error")
         jax_patch.apply()
       self.assertTrue(jax_patch.status().tested)
 
-  def test_tested_range_is_that_of_the_table(self):
+  def test_tested_range_is_in_the_table(self):
     # nox wrote the table. Its first row is the last JAX without
     # closure_convert, which has a diff and cannot be patched.
     table = pathlib.Path(__file__).parents[2] / "docs" / "versions.csv"
@@ -414,7 +414,8 @@ class StatusTest(PatchTestCase):
       self.assertIs(warning.category, UserWarning)
       self.assertEqual(warning.filename, __file__)
       self.assertStartsWith(
-          str(warning.message), "imported from JAX before jax_patch was applied:"
+          str(warning.message),
+          "imported from JAX before jax_patch was applied:"
           " a_library.closure_convert, a_library.solve. ")
       jax_patch.revert()
       with warnings.catch_warnings():
