@@ -37,6 +37,8 @@ from jax.flatten_util import ravel_pytree
 import jax.numpy as jnp
 import numpy as np
 
+from solver_templates import newton_vector as newton
+
 jax.config.update("jax_enable_x64", True)  # For the finite differences.
 
 STEPS, DT = 20, 0.05
@@ -82,12 +84,6 @@ def loss(find_root, params, controls):
   return jnp.sum(miss ** 2) + 0.01 * jnp.sum(controls ** 2)
 
 ### The root finder, with a rule for gradients and a rule for every order
-
-def newton(f, x, *aux):
-  def improve(_, x):
-    return x - jnp.linalg.solve(jax.jacobian(f)(x, *aux), f(x, *aux))
-  # The check uses this without a rule, so JAX differentiates every iteration.
-  return jax.lax.fori_loop(0, 8, improve, x)
 
 newton_vjp = jax.custom_vjp(newton, nondiff_argnums=(0,))
 newton_jvp = jax.custom_jvp(newton, nondiff_argnums=(0,))

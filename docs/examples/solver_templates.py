@@ -35,11 +35,16 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 from jax.tree_util import tree_map
 
-### Newton's method for a number, which the pages of the documentation use
+### Newton's method for a number and for a vector, for the pages of the docs
 
 def newton(f, x0, *aux):
   step = lambda _, x: x - f(x, *aux) / jax.grad(f)(x, *aux)
   return jax.lax.fori_loop(0, 20, step, x0)
+
+def newton_vector(f, x0, *aux):
+  def step(_, x):
+    return x - jnp.linalg.solve(jax.jacobian(f)(x, *aux), f(x, *aux))
+  return jax.lax.fori_loop(0, 8, step, x0)
 
 ### Solves J z = y for the Jacobian J of f at x, or J^T z = y
 
