@@ -19,7 +19,6 @@
 
 import os
 import pathlib
-import re
 import sys
 
 from docutils import nodes
@@ -43,8 +42,9 @@ jax_patch.apply()
 project = "jax.closure_convert, complete"
 version = release = jax_patch.__version__
 
-extensions = ["myst_nb", "sphinx_copybutton", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
-exclude_patterns = ["_build"]
+extensions = ["myst_nb", "sphinx_copybutton", "sphinx.ext.autodoc",
+              "sphinx.ext.napoleon"]
+exclude_patterns = ["_build", "benchmarks/*"]
 copybutton_exclude = ".linenos, .gp, .go"
 myst_enable_extensions = ["colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 3
@@ -85,13 +85,6 @@ def _check_errors(app, doctree):
           cell.astext(), location=cell)
 
 
-def _add_title(app, docname, source):
-  # These files are what the benchmarks print: a table without a title.
-  if docname.startswith("benchmarks/closures"):
-    version = re.search(r"^jax ([\d.]+),", source[0], re.MULTILINE)[1]
-    source[0] = f"# The benchmarks on jax {version}\n\n" + source[0]
-
-
 def _visit_math(translator, node):
   translator.body.append(latex2mathml.tex2mathml(
       node.astext(), as_block=isinstance(node, nodes.math_block)))
@@ -101,5 +94,4 @@ def _visit_math(translator, node):
 def setup(app):
   renderer = _visit_math, None
   app.add_html_math_renderer("mathml", renderer, renderer)
-  app.connect("source-read", _add_title)
   app.connect("doctree-read", _check_errors)

@@ -12,19 +12,18 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""What the benchmarks run. Imported by the worker processes only.
+"""The code that the benchmarks time. Only the worker processes import it.
 
-A case is a function of the way that is measured (`impl`) and of a size, or None
-where there is one size only. It returns a function of no arguments to be
-called over and over. The time of each call counts, up to the moment when the
-arrays that it returns are ready; or, where it returns a `float`, those seconds.
+A case is a function of the way that is measured (`impl`) and of a size, which
+is None if there is one size only. It returns a function of no arguments, which
+is called repeatedly. The benchmark times each call until the returned arrays
+are ready, or, if a case returns a `float`, takes that as the time in seconds.
 
-The ways: "stock" and "ours" run the same code, before and after
-`jax_patch.apply()`. "control" is stock once more, in a process of its own.
-"hand" is the same computation with explicit arguments in the place of a
-closure, on stock JAX. "limit" is "hand" and one `jax.make_jaxpr` of the same
-fresh closure. "trace" is one `jax.make_jaxpr`. All others are peers, named as
-in `measures.PEERS`.
+"stock" and "ours" run the same code, on stock JAX and under the patch.
+"control" is stock JAX once more, in another process. "hand" is the same
+computation with explicit arguments instead of a closure, on stock JAX. "limit"
+is "hand" and one `jax.make_jaxpr` of the same fresh closure. "trace" is one
+`jax.make_jaxpr`. The other ways are the peers of `measures.PEERS`.
 """
 
 import contextlib
@@ -42,7 +41,7 @@ import numpy as np
 
 
 class Unavailable(Exception):
-  """This way cannot be measured here: what it needs is not installed."""
+  """The way cannot be measured, because a package or a method is missing."""
 
 
 def _need(name):
@@ -52,7 +51,7 @@ def _need(name):
     raise Unavailable(f"{name} is not installed") from None
 
 def _fresh_values(make, n=32):
-  # Distinct values, made beforehand, so that making them is not measured.
+  # Distinct values, made before the measurement.
   values = [jax.block_until_ready(make(1. + i / n)) for i in range(n)]
   cycle = itertools.cycle(values)
   return lambda: next(cycle)
@@ -99,7 +98,8 @@ def _rule_case(_):
 @jax.custom_vjp
 def _sin_on_the_host(x):
   return jax.pure_callback(
-      np.sin, jax.ShapeDtypeStruct(x.shape, x.dtype), x, vmap_method="sequential")
+      np.sin, jax.ShapeDtypeStruct(x.shape, x.dtype), x,
+      vmap_method="sequential")
 
 _sin_on_the_host.defvjp(lambda x: (_sin_on_the_host(x), x),
                         lambda x, g: (g * jnp.cos(x),))
@@ -199,7 +199,7 @@ def matrix_gradient(impl, n):
   return lambda: grad(y0, a)
 
 
-### A solver of one's own, with public API alone
+### A root finder, written with public functions of JAX
 
 def _newton(f, x0, *args):
   def step(_, x):
@@ -271,10 +271,10 @@ def _sines(n):
 
 @contextlib.contextmanager
 def _stopwatch(seconds):
-  # All this is Python code in one thread, so the time of that thread is what
-  # it takes, and what else the machine does then is no part of it. Nor is the
-  # garbage collector, as in `timeit`: it goes through the whole heap less often
-  # the more a program has left behind, so that it would reward a leak.
+  # The code is Python in one thread, so the clock of that thread leaves out
+  # whatever else the machine does. The garbage collector is off, as in
+  # `timeit`: the more objects a program leaves behind, the less often it goes
+  # through the whole heap, so that a leak would make the program faster.
   gc.disable()
   try:
     start = time.thread_time()
@@ -308,7 +308,7 @@ def convert_fresh(impl, n):
 
 def convert_again(impl, n):
   x, fun, convert = jnp.ones(3), _sines(n), _converter(impl)
-  # Many times, as the clock of a thread is too coarse for one.
+  # The clock of a thread is too coarse for one conversion.
   return _timed(lambda: (), lambda: [convert(fun, x) for _ in range(100)])
 
 def convert_numpy(impl, n):
@@ -338,7 +338,7 @@ def _convert(n):
   return jax.closure_convert(_sines(n), jnp.ones(3))[0]
 
 def make_key(impl, n):
-  # Conversion makes the key. Here it is made once more, and finds its equal.
+  # Times the key alone, in the usual case that an equal one exists.
   if impl == "trace":
     return convert_fresh(impl, n)
   from jax_patch.jaxpr_key import jaxpr_key
@@ -350,7 +350,7 @@ def compare(impl, n):
   if impl == "trace":
     return convert_fresh(impl, n)
   f, g = _convert(n), _convert(n)
-  repeats = 1000  # As above.
+  repeats = 1000  # The clock of a thread is too coarse for one comparison.
   def run():
     for _ in range(repeats):
       hash(f), f == g

@@ -19,23 +19,22 @@
 Prints a table, and writes it to closures.md and all that was measured to
 closures.csv; `plot.py` draws the latter.
 
-Stock JAX, the patched one and the peers each run in a process of their own, and
-the processes take turns: while one runs a block of calls, the others wait on a
-pipe. One process in which the patch goes on and off would save some seconds,
-but what is to be shown would then spoil the measurement: on stock, a fresh
-closure leaves its compiled solver and what it captured behind, the caches of
-JAX are bounded and shared, and every object left behind makes Python's garbage
-collector slower for whoever runs next. Nor could the peers be imported without
-being there for stock too. What separate processes add is that no two of them
-are laid out alike in memory. To show how much that is, a control, which is
-stock in yet another process, is measured in the place of ours where both are
-expected to take the same.
+Stock JAX, the patched one and the peers each run in their own process, and the
+processes take turns: while one runs a block of calls, the others wait on a
+pipe. One process that applies and reverts the patch would save some seconds,
+but stock JAX would slow down the patched one: a fresh closure on stock JAX
+leaves its compiled solver and its captured values behind, JAX's caches are
+bounded and shared, and every object left behind makes Python's garbage
+collector slower. The peers also have to be imported where stock JAX is not
+measured. Separate processes differ in how their memory is laid out. The control
+shows how much this changes the times: it is stock JAX in one more process, and
+is measured where the patch is expected to take as long as stock JAX.
 
-Blocks go A B C, C B A, A B C, and so on, so that a machine that slows down or
-is shared slows all down alike. A ratio is that of two medians over all calls.
-Before the first block, each process calls twice. The first call compiles. Of
-the second it is noted how many programs were lowered, and what it computed is
-compared with what the base did.
+The order of blocks is A B C, C B A, A B C, and so on, so that a machine that
+slows down or is shared slows all of them down alike. A ratio divides two
+medians over all calls. Before the first block, each process calls twice. The
+first call compiles. For the second call, the script counts the programs that
+are lowered, and compares the result with the base's.
 """
 
 import argparse
@@ -110,7 +109,7 @@ def _rows(m, size, times, firsts, notes):
   return rows
 
 def measure_memory(workers, m, counts, progress):
-  """Returns rows, of what is left of 1,000 closures."""
+  """Returns rows: the memory that 1,000 closures retain."""
   rows = []
   for way, count in counts:
     progress(f"{m.name}: {way}, {count} closures")
@@ -171,7 +170,7 @@ def table(rows, about):
             "must", "aim", ""]
   lines = [[_title(ours), _base(ours, ways), _ratio(ways.get("stock")),
             _ratio(ours), _others(ways), _lowered(ways),
-            _limit(ours.get("must")), _limit(ours.get("aim")),
+            _limit(ours, "must"), _limit(ours, "aim"),
             ours.get("verdict", "")]
            for ways in _by_measure(rows) if (ours := ways.get("ours"))]
   widths = [max(map(len, column)) for column in zip(header, *lines)]
@@ -188,13 +187,14 @@ def _footnotes(rows, about):
       note = f"{row['way']}: {row['note'].rstrip('.')}"
       notes.setdefault(note, []).append(row["measure"])
   return "\n" + "\n".join([
-      "Times are ratios to the base, which is named after its time. *Limit* is "
-      "arguments by hand and one `jax.make_jaxpr` of the closure, *hand* is "
-      "arguments by hand, *trace* is one `jax.make_jaxpr`. *Lowered again* is "
-      "how many programs the second call lowers, stock and patched. What is "
-      "retained is for 1,000 closures.",
+      "Times are ratios to the base, whose time and name are in its column. "
+      "*Limit* is arguments by hand and one `jax.make_jaxpr` of the closure, "
+      "*hand* is arguments by hand, *trace* is one `jax.make_jaxpr`. *Lowered "
+      "again* is how many programs the second call lowers, on stock JAX and "
+      "with the patch. *Must* and *aim* are the most that the patched column "
+      "may be and should be. *Retained* is after 1,000 closures.",
       "",
-      f"Missed: {'; '.join(missed) or 'nothing'}.",
+      f"Limits missed: {'; '.join(missed) or 'none'}.",
       "",
       *[f"- {note} ({', '.join(dict.fromkeys(names))})."
         for note, names in notes.items()],
@@ -210,7 +210,7 @@ def _by_measure(rows):
 def _title(row):
   if row["size"] is None or row["unit"] != "s":
     return row["title"]
-  return f"{row['title']}, {row['size']:,}"
+  return f"{row['title']}: {row['size']:,}"
 
 def _base(ours, ways):
   base = ways.get(ours["base"], {}).get("median")
@@ -240,8 +240,9 @@ def _lowered(ways):
   counts = [ways.get(way, {}).get("lowerings") for way in ("stock", "ours")]
   return "" if None in counts else f"{counts[0]}, {counts[1]}"
 
-def _limit(x):
-  return "" if x is None else f"{x:g}"
+def _limit(row, name):
+  unit = " s" if row["measure"] in measures.IN_SECONDS else ""
+  return "" if row.get(name) is None else f"{row[name]:g}{unit}"
 
 
 def main():
@@ -249,7 +250,7 @@ def main():
   parser.add_argument("--quick", action="store_true",
                       help="fewer sizes and rounds")
   parser.add_argument("--only", nargs="+", default=[""], metavar="NAME",
-                      help="measures whose names start so")
+                      help="only measures whose names start with NAME")
   parser.add_argument("--out", type=pathlib.Path, default=_HERE / "closures",
                       metavar="PREFIX", help="writes PREFIX.csv and PREFIX.md")
   options = parser.parse_args()
@@ -277,7 +278,7 @@ def main():
         counts = m.quick_counts if options.quick else m.counts
         rows += measure_memory(workers, m, counts, progress)
   except KeyboardInterrupt:
-    progress("interrupted: this is what there is")
+    progress("interrupted: the table has the measures until now")
   finally:
     workers.stop()
   text = table(rows, about)

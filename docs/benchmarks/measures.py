@@ -12,10 +12,11 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Which measures there are, what each compares, and what must hold.
+"""The measures: what each compares, and the limits that must hold.
 
-A measure names a case, a function of `cases` or `memory_cases`, and the ways
-that it is measured. All are divided by the first of them, the base.
+A measure names a case, which is a function of `cases` or `memory_cases`, and
+the ways of computing it. The time of each way is divided by that of the first
+one, the base.
 """
 
 import dataclasses
@@ -55,7 +56,8 @@ MEASURES = (
     Measure("fresh_gradient", "fresh closure, gradient of odeint", **_FRESH),
     Measure("fresh_mlp_forward", "fresh MLP closure, odeint", **_FRESH),
     Measure("fresh_mlp_gradient", "fresh MLP closure, gradient", **_FRESH),
-    Measure("rule_forward", "dynamics with a custom_jvp rule, odeint", **_FRESH),
+    Measure("rule_forward", "dynamics with a custom_jvp rule, odeint",
+            **_FRESH),
     Measure("rule_gradient", "dynamics with a custom_jvp rule, gradient",
             **_FRESH),
     Measure("callback_forward", "dynamics with a callback, odeint", **_FRESH),
@@ -77,9 +79,9 @@ MEASURES = (
             **{**_AGAIN, "must": 1.25, "aim": .5}),
     Measure("again_jit", "jitted function passed again, odeint",
             **{**_AGAIN, "must": 1.25, "aim": .5}),
-    Measure("convert_again", "function converted again, 100 times",
+    Measure("convert_again", "function converted again, 100 times, equations",
             sizes=(1, 100), quick_sizes=(100,), **_AGAIN),
-    Measure("matrix_gradient", "gradient in y0, captured n x n",
+    Measure("matrix_gradient", "gradient in y0, captured n x n matrix, n",
             ("hand", "stock", "ours"), "matrix", must=1.2, aim=1,
             sizes=(64, 256, 1024), quick_sizes=(256,)),
     Measure("convert_fresh", "closure_convert, equations",
@@ -93,19 +95,22 @@ MEASURES = (
             **_KEY),
     Measure("compare", "hash and comparison, equations", must=.002, aim=0,
             **_KEY),
-    Measure("nested_jit", "nested jit: convert, hash, compare, deep",
+    Measure("nested_jit", "nested jit, to convert, hash and compare, depth",
             ("stock", "ours"), "key", must=.05, aim=.02, sizes=(16,),
             quick_sizes=(16,), in_seconds=True),
 )
 
+IN_SECONDS = {m.name for m in MEASURES if m.in_seconds}
+
 
 @dataclasses.dataclass(frozen=True)
 class Memory:
-  """What is retained after `count` closures."""
+  """A measure of the memory that `count` closures retain."""
   name: str
   title: str
   must: float | None = 0  # bytes of live arrays, tracers, and functions
-  # Stock keeps what it is given: fewer closures, to be scaled up to 1,000.
+  # Stock JAX keeps the arrays, so it gets fewer closures, and the result is
+  # scaled up to 1,000.
   counts: tuple[tuple[str, int], ...] = (("stock", 30), ("ours", 1000))
   quick_counts: tuple[tuple[str, int], ...] = (("stock", 6), ("ours", 20))
 
@@ -126,9 +131,9 @@ RETAINED = (("live", "B", "arrays"), ("rss", "B", "process"),
 
 
 def worker_of(way: str) -> str:
-  """Which process measures a way."""
-  # What stock leaves behind must not slow the base down, and what peers import
-  # must not be there when stock is measured.
+  """The process that measures a way."""
+  # The base must not slow down by what stock JAX leaves behind, and stock JAX
+  # is measured where the peers are not imported.
   if way in ("limit", "hand", "trace"):
     return "hand"
   return "peers" if way in PEERS else way

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""What the benchmarks of memory run. Imported by the worker processes only.
+"""The code whose memory is measured. Only the worker processes import it.
 
 A case takes the way, as in `cases`, and returns a function that makes a closure
 over an array of 4 MB and uses it. `retained` runs it with many arrays.
@@ -32,11 +32,11 @@ import cases
 _MEGABYTES = 4
 
 def retained(step, count, seconds):
-  """Returns how many closures there were, and what is left of them."""
+  """Returns how many closures were made, and the memory that they retain."""
   def array(i):
     return jnp.full((_MEGABYTES << 18,), 1. + i / count, "float32")
   for i in range(min(20, count // 3)):
-    step(array(i))  # until what JAX keeps for the next call is there
+    step(array(i))  # Fills the caches of JAX.
   before = _totals()
   closures, done, deadline = [], 0, time.monotonic() + seconds
   while done < count and time.monotonic() < deadline:
@@ -82,8 +82,8 @@ def memory_gradient(_):
   return step
 
 def memory_static(_):
-  # closure_convert hoists no array that nothing is tracing, so that another
-  # such array makes another function.
+  # closure_convert does not hoist concrete arrays, so that another array makes
+  # another function.
   x0 = jnp.ones(3)
   def step(big):
     closure = lambda x: x ** 2 - big[:3]

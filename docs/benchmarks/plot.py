@@ -46,7 +46,6 @@ _SUMMARY = {
     ("matrix_gradient", "256"): "captured 256 x 256 matrix,\ngradient in y0",
 }
 _SUMMARY_MEMORY = "memory_odeint", "live"
-_IN_SECONDS = {m.name for m in measures.MEASURES if m.in_seconds}
 
 
 def read(path):
@@ -94,7 +93,7 @@ def _most(ways):
   ours = ways["ours"]
   if not ours["must"]:
     return None
-  if ours["measure"] in _IN_SECONDS:
+  if ours["measure"] in measures.IN_SECONDS:
     return float(ours["must"]) / float(ways[ours["base"]]["median"])
   return float(ours["must"])
 

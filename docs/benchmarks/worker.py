@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""The processes that measure. Only they import JAX."""
+"""The processes that run the cases. Only they import JAX."""
 
 import multiprocessing
 import time
@@ -68,7 +68,8 @@ def _timed(run):
   return time.perf_counter() - start
 
 def _block(run, seconds, most):
-  # The other processes have had the caches of the machine in the meantime.
+  # The first call also refills the caches of the processor, which the other
+  # processes have used in the meantime.
   first = _timed(run)
   if first > seconds / 4:
     return [first]
@@ -107,7 +108,7 @@ def _versions():
 
 
 class Workers:
-  """The processes, each started when it is first asked for something."""
+  """The worker processes, each of which starts at its first request."""
 
   def __init__(self):
     self._context = multiprocessing.get_context("spawn")
