@@ -15,8 +15,8 @@
 """Runs every closure under every stack of transformations, side by side.
 
 The cases are those of tests/closures/composition_test.py. Each is compared with
-differentiating straight through the solver. The sides differ in what
-`jax.closure_convert` is, and each runs in a process of its own.
+differentiating straight through the solver. Each side has another function as
+`jax.closure_convert`, and runs in its own process.
 
   python docs/composition.py              # all, about twenty minutes
   python docs/composition.py grad jvp     # only these stacks

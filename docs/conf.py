@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""The documentation: pages that are executed as they are built.
+"""The documentation, whose pages are executed as they are built.
 
   python -m sphinx -T -W -b html docs docs/_build/html
 """
@@ -29,7 +29,7 @@ from sphinx.util import logging
 os.environ["PATH"] = os.pathsep.join(
     [os.path.dirname(sys.executable), os.environ.get("PATH", "")])
 os.environ["JAX_PLATFORMS"] = "cpu"
-# Pages import what the examples define.
+# Pages import definitions from the examples.
 _EXAMPLES = str(pathlib.Path(__file__).parent / "examples")
 os.environ["PYTHONPATH"] = os.pathsep.join(
     filter(None, [_EXAMPLES, os.environ.get("PYTHONPATH")]))
@@ -56,7 +56,7 @@ nb_execution_raise_on_error = True
 nb_execution_show_tb = True
 nb_execution_timeout = 120  # Seconds a cell.
 nb_render_error_lexer = "text"
-nb_merge_streams = True  # One block for what a cell prints.
+nb_merge_streams = True  # The output of a cell is one block.
 
 html_theme = "sphinx_book_theme"
 html_title = project
