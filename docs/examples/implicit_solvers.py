@@ -14,13 +14,13 @@
 
 """Two solvers that take closures, written with public functions of JAX.
 
-`jax.custom_derivatives.closure_to_pytree` makes a closure a pytree of
-everything that it captured, and so an ordinary argument. The rules below do not
-deal with closures, and one compiled solver serves all of them.
+`jax.custom_derivatives.closure_to_pytree` turns a closure into a pytree of its
+captured values, which is an ordinary argument. The rules below do not deal with
+closures, and one compiled solver serves all closures of a program.
 
   find_root    Newton's method, with a rule for gradients
-  custom_root  does what `jax.lax.custom_root` does, with a rule for both modes
-               and every order; the two solve functions are closures as well
+  custom_root  like `jax.lax.custom_root`, with a rule for both modes and every
+               order; the two solve functions are closures as well
 
 They find how a chain of hardening springs hangs under one of several loads. The
 script compares the results with SciPy, `jax.lax.custom_root`, derivatives
@@ -70,7 +70,7 @@ def find_root(f, x0):
 ### Like `jax.lax.custom_root`
 
 def custom_root(f, initial_guess, solve, tangent_solve, has_aux=False):
-  """Returns what `solve(f, initial_guess)` does, made differentiable in `f`.
+  """Returns `solve(f, initial_guess)`, differentiable with respect to `f`.
 
   Args:
     f: function of a pytree of arrays, which returns another such pytree.

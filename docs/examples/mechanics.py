@@ -12,16 +12,16 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Differentiates a mechanical simulation with respect to what it captures.
+"""Differentiates a mechanical simulation with respect to captured values.
 
 Three masses hang in a chain of springs, and thrusters push them by a table of
 controls. The simulation is a stack of closures:
 
   energies -> Lagrangian -> Euler-Lagrange equations -> implicit time step
 
-The root finder at the bottom has rules by the implicit function theorem. They
-need everything that the stack captures, also the number of the step, which is
-an integer index into the table of controls. `jax.closure_convert` hoists it.
+The root finder at the bottom has rules by the implicit function theorem. The
+rules need all values that the stack captures, including the number of the step,
+an integer index into the table of controls. `jax.closure_convert` hoists them.
 The script compares the results with differentiating straight through Newton's
 iterations, and with central differences.
 

@@ -15,10 +15,10 @@
 """Fits a neural network to a motion through `odeint`, by a closure.
 
 The motion is an oscillation. Noisy observations of it come from three
-experiments, each with another damping. The network is the force. The dynamics
-capture its weights, the table of dampings, and the number of the experiment, an
-integer index into that table. A mask of booleans selects the observations that
-exist.
+experiments, each with a different damping. The network is the force. The
+dynamics capture its weights, the table of dampings, and the number of the
+experiment, an integer index into that table. A mask of booleans selects the
+observations that exist.
 
 The script compares the gradient with central differences, and with
 differentiating straight through fixed Runge-Kutta steps. Then it fits, and
