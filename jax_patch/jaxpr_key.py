@@ -141,8 +141,7 @@ class _KeyBuilder:
     cells = [c.cell_contents for c in f.__closure__ or ()]
     if f.__code__ is _MEMOIZED:  # What it remembers does not matter.
       return self.part(cells[f.__code__.co_freevars.index("fn")]),
-    return map(self.part, (
-        f.__code__, f.__defaults__, f.__kwdefaults__, cells))
+    return map(self.part, (f.__code__, f.__defaults__, f.__kwdefaults__, cells))
 
   def jaxpr(self, jaxpr):
     number = {}

@@ -15,6 +15,7 @@
 
 from collections.abc import Callable
 from typing import Any
+import weakref
 
 import numpy as np
 
@@ -26,7 +27,7 @@ from jax._src.tree_util import tracing_registry, tree_flatten, tree_unflatten
 from jax._src.util import (
     merge_lists, partition_list, safe_map, safe_zip, split_list,
     weakref_lru_cache)
-from jax_patch.jaxpr_key import FrozenArray, jaxpr_key, same_bits
+from jax_patch.jaxpr_key import FrozenArray, jaxpr_key
 
 map = safe_map
 zip = safe_zip
@@ -38,16 +39,12 @@ def closure_convert(fun: Callable, *example_args) -> tuple[Callable, list[Any]]:
   debug = debug_info("closure_convert", fun, example_args, {})
   convert = lambda: _closure_convert_for_avals(fun, in_tree, in_avals, debug)
   converted_fun, hoisted, arrays = convert()
-  if any(map(_has_changed, arrays)):
+  if any(FrozenArray(x) != copy for x, copy in arrays):
     _closure_convert_for_avals.evict_weakref(fun)
     converted_fun, hoisted, _ = convert()
   if hoisted:  # A cache must not keep tracers.
     _closure_convert_for_avals.evict_weakref(fun)
   return converted_fun, hoisted
-
-def _has_changed(array_and_copy):
-  array, copy = array_and_copy
-  return not same_bits(array, copy.value)
 
 @weakref_lru_cache
 def _closure_convert_for_avals(fun, in_tree, in_avals,
@@ -62,14 +59,15 @@ def _closure_convert_for_avals(fun, in_tree, in_avals,
   is_hoisted = [isinstance(c, core.Tracer) for c in consts]
   # The owner of a NumPy array can change it.
   frozen = [FrozenArray(c) if isinstance(c, np.ndarray) else c for c in consts]
-  closure_consts, const_args = partition_list(is_hoisted, frozen)
+  arrays = [(c, f) for c, f in zip(consts, frozen) if f is not c]
+  consts = [c if f is c else f.value for c, f in zip(consts, frozen)]
+  closure_consts, const_args = partition_list(is_hoisted, consts)
   num_consts = len(const_args)
-  key = jaxpr_key(jaxpr, is_hoisted, closure_consts, in_tree, out_tree,
-                  debug_info.func_name)
-  closure_consts = _thawed(closure_consts)
+  key = jaxpr_key(jaxpr, is_hoisted, partition_list(is_hoisted, frozen)[0],
+                  in_tree, out_tree, debug_info.func_name)
 
   def converted_fun(*args_hconsts):
-    if any(map(_has_changed, key.arrays)):
+    if any(FrozenArray(x) != copy for x, copy in key.arrays):
       key.function = lambda: None  # The next conversion makes another one.
     num_args = len(args_hconsts) - num_consts
     args, const_args = split_list(args_hconsts, [num_args])
@@ -85,8 +83,7 @@ def _closure_convert_for_avals(fun, in_tree, in_avals,
     return tree_unflatten(out_tree, out_flat)
 
   converted_fun.__name__ = converted_fun.__qualname__ = debug_info.func_name
-  arrays = [cf for cf in zip(consts, frozen) if isinstance(cf[1], FrozenArray)]
-  return key.intern(lambda: converted_fun), const_args, [*arrays, *key.arrays]
-
-def _thawed(consts):
-  return [c.value if isinstance(c, FrozenArray) else c for c in consts]
+  # There is one function for a key, so that caches know it by its identity.
+  if (fun := key.function()) is None:
+    key.function = weakref.ref(fun := converted_fun)
+  return fun, const_args, arrays + key.arrays

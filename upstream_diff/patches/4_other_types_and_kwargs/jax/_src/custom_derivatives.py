@@ -17,6 +17,7 @@ from collections.abc import Callable
 import functools
 import types
 from typing import Any
+import weakref
 
 import numpy as np
 
@@ -26,11 +27,12 @@ from jax._src import flattree as ft
 from jax._src.api_util import debug_info
 from jax._src.interpreters import partial_eval as pe
 from jax._src.lib import _jax
-from jax._src.tree_util import tracing_registry, tree_flatten, tree_unflatten
+from jax._src.tree_util import (
+    all_leaves, tracing_registry, tree_flatten, tree_unflatten)
 from jax._src.util import (
     merge_lists, partition_list, safe_map, safe_zip, split_list)
 from jax_patch.custom_derivatives import (
-    _closure_convert_cached, _has_changed, _thawed, _warn_of_other_types)
+    _closure_convert_cached, _warn_of_other_types)
 from jax_patch.jaxpr_key import FrozenArray, jaxpr_key
 
 map = safe_map
@@ -55,9 +57,10 @@ def closure_convert(fun: Callable, *example_args, **example_kwargs
       types.FunctionType, _jax.PjitFunction):
     return _closure_convert_for_avals(fun, *rest)[:2]
   converted_fun, hoisted, arrays = _closure_convert_cached(fun, *rest)
-  if changed := any(map(_has_changed, arrays)):
-    converted_fun, hoisted, _ = _closure_convert_for_avals(fun, *rest)
-  if changed or hoisted:  # A cache must not keep tracers.
+  if any(FrozenArray(x) != copy for x, copy in arrays):
+    _closure_convert_cached.evict_weakref(fun)
+    converted_fun, hoisted, _ = _closure_convert_cached(fun, *rest)
+  if hoisted:  # A cache must not keep tracers.
     _closure_convert_cached.evict_weakref(fun)
   return converted_fun, hoisted
 
@@ -73,30 +76,35 @@ def _closure_convert_for_avals(fun, in_tree, in_avals,
   is_hoisted = [isinstance(c, core.Tracer) for c in consts]
   # The owner of a NumPy array can change it.
   frozen = [FrozenArray(c) if isinstance(c, np.ndarray) else c for c in consts]
-  closure_consts, const_args = partition_list(is_hoisted, frozen)
+  arrays = [(c, f) for c, f in zip(consts, frozen) if f is not c]
+  consts = [c if f is c else f.value for c, f in zip(consts, frozen)]
+  closure_consts, const_args = partition_list(is_hoisted, consts)
   num_consts = len(const_args)
-  key = jaxpr_key(jaxpr, is_hoisted, closure_consts, in_tree, out_tree,
-                  debug_info.func_name)
-  closure_consts = _thawed(closure_consts)
+  key = jaxpr_key(jaxpr, is_hoisted, partition_list(is_hoisted, frozen)[0],
+                  in_tree, out_tree, debug_info.func_name)
 
   def converted_fun(*args, **kwargs):
-    if any(map(_has_changed, key.arrays)):
+    if any(FrozenArray(x) != copy for x, copy in key.arrays):
       key.function = lambda: None  # The next conversion makes another one.
     args, const_args = split_list(args, [max(len(args) - num_consts, 0)])
     all_args, in_tree2 = tree_flatten((tuple(args), kwargs))
-    if in_tree != in_tree2 or len(const_args) != num_consts:
+    if (in_tree != in_tree2 or len(const_args) != num_consts
+        or not all_leaves(const_args)):
       num_args = len(in_tree.children()[0].children())
       msg = ("The inputs to the closure produced by closure_convert must have "
              "the same Pytree structure as the example arguments passed when "
              f"closure_convert was called. Expected {in_tree}, but got "
-             f"{in_tree2}. It takes {num_args} argument(s) and {num_consts} "
-             f"hoisted value(s), but got {len(args) + len(const_args)} in all.")
+             f"{in_tree2}. It takes {num_args} argument(s) and, as *aux_args, "
+             f"{num_consts} hoisted value(s), but got "
+             f"{len(args) + len(const_args)} in all.")
       raise TypeError(msg)
     values = [*merge_lists(is_hoisted, closure_consts, const_args), *all_args]
-    _warn_of_other_types(jaxpr, is_hoisted, values, (tuple(args), kwargs))
+    _warn_of_other_types(jaxpr, is_hoisted, values)
     out_flat = core.eval_jaxpr(jaxpr, (), *values)
     return tree_unflatten(out_tree, out_flat)
 
   converted_fun.__name__ = converted_fun.__qualname__ = debug_info.func_name
-  arrays = [cf for cf in zip(consts, frozen) if isinstance(cf[1], FrozenArray)]
-  return key.intern(lambda: converted_fun), const_args, [*arrays, *key.arrays]
+  # There is one function for a key, so that caches know it by its identity.
+  if (fun := key.function()) is None:
+    key.function = weakref.ref(fun := converted_fun)
+  return fun, const_args, arrays + key.arrays
