@@ -183,15 +183,12 @@ def _closure_convert_for_avals(fun, in_tree, in_avals, debug_info, to_pytree, wa
     all_args, in_tree2 = tree_flatten((tuple(args), kwargs))
     if (in_tree != in_tree2 or len(const_args) != num_consts
         or not all_leaves(const_args)):
-      takes = f"{len(in_tree.children()[0].children())} argument(s)"
-      got = len(args)
-      if not to_pytree:
-        takes += f" and, as *aux_args, {num_consts} hoisted value(s)"
-        got += len(const_args)
+      num_args = len(in_tree.children()[0].children())
       msg = ("The inputs to the closure produced by closure_convert must have "
              "the same Pytree structure as the example arguments passed when "
              f"closure_convert was called. Expected {in_tree}, but got "
-             f"{in_tree2}. It takes {takes}, but got {got} in all.")
+             f"{in_tree2}. It takes {num_args} argument(s) and {num_consts} "
+             f"hoisted value(s), but got {len(args) + len(const_args)} in all.")
       raise TypeError(msg)
     values = [*merge_lists(is_hoisted, closure_consts, const_args), *all_args]
     if warn:
@@ -227,10 +224,7 @@ def _separate_consts(jaxpr):
 
 def _warn_of_other_types(jaxpr, is_hoisted, values):
   # See https://github.com/jax-ml/jax/issues/6867
-  def type_of(aval):
-    is_shaped = isinstance(aval, core.ShapedArray)
-    return (aval.shape, aval.dtype) if is_shaped else aval
-
+  type_of = lambda t: (getattr(t, "shape", t), getattr(t, "dtype", t))
   names = jaxpr.debug_info.safe_arg_names(len(values))
   _, is_used = pe.dce_jaxpr(jaxpr, [True] * len(jaxpr.outvars))
   changed = [

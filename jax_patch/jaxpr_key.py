@@ -65,9 +65,8 @@ _SCALARS = {float, complex, *literals.typed_scalar_types,
 # The attributes that determine what JAX makes anew in each trace, by its class.
 _ATTRIBUTES = {
     "AbstractRef": "inner_aval memory_space kind", "ClosedRule": "rule",
-    "DebugInfo": "", "DynamicJaxprTrace": "", "EqualStore": "", "Store": "",
-    "FrozenDict": "_d", "HiPrim": "in_avals_flat in_tree params",
-    "Traced": "jaxpr in_tree out_tree _consts",
+    "DynamicJaxprTrace": "", "EqualStore": "", "FrozenDict": "_d",
+    "HiPrim": "in_avals_flat in_tree params", "Store": "",
     "VJPHiPrimitive": "in_avals_flat in_tree params",
     "WrappedFun": "f transforms params in_type"}
 _MEMOIZED = pe._memoize(lambda: None).__code__

@@ -263,6 +263,7 @@ class ClosureConvertTest(jtu.JaxTestCase):
       for args, kwargs, msg in [
           ((1., *aux), {}, "structure"),
           (([1.], *aux), {"k": 1.}, "structure"),
+          (([1.], aux), {}, "structure"),
           (([1.],), {}, r"takes 1 arg.* 1 hoisted .* but got 1 in all"),
           ((), {}, r"takes 1 arg.* 1 hoisted .* but got 0 in all")]:
         with self.assertRaisesRegex(TypeError, msg):

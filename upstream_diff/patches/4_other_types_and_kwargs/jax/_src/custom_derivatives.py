@@ -94,9 +94,8 @@ def _closure_convert_for_avals(fun, in_tree, in_avals,
       msg = ("The inputs to the closure produced by closure_convert must have "
              "the same Pytree structure as the example arguments passed when "
              f"closure_convert was called. Expected {in_tree}, but got "
-             f"{in_tree2}. It takes {num_args} argument(s) and, as *aux_args, "
-             f"{num_consts} hoisted value(s), but got "
-             f"{len(args) + len(const_args)} in all.")
+             f"{in_tree2}. It takes {num_args} argument(s) and {num_consts} "
+             f"hoisted value(s), but got {len(args) + len(const_args)} in all.")
       raise TypeError(msg)
     values = [*merge_lists(is_hoisted, closure_consts, const_args), *all_args]
     _warn_of_other_types(jaxpr, is_hoisted, values)
