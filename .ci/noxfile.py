@@ -22,9 +22,9 @@
 A session runs the tests, the examples and the check of the diff, and writes its
 row in ``docs/versions.csv``, from which ``docs/versions.md`` is made. With
 ``stacks``, the long suites run too, which are stacks of transformations; with
-``full``, also the check runs all of its tests, and not a sample; with
-``without-check``, the check does not run. What runs is all of a suite, and not
-what a plain run of pytest chooses.
+``full``, also the check runs all of its tests, and not a sample; with ``some``,
+only the suites run that depend most on the version; with ``without-check``, the
+check does not run. A suite that runs leaves nothing out.
 """
 
 import collections
@@ -46,6 +46,7 @@ nox.options.stop_on_first_error = False
 VERSIONS = {"0.10.2": "3.11", "0.11.2": "3.13", "0.12.0.1": "3.13"}
 LONG_SUITES = ("tests/closures/composition_test.py",
                "tests/closures/random_stacks_test.py")
+SOME_SUITES = "upstream", "odeint", "processes"
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 COLUMNS = ("jax", "python", "suites", "passed", "failed", "skipped",
@@ -68,10 +69,16 @@ def versions(session, jax):
   session.install(".[test]", f"jax=={jax}", f"jaxlib=={jax}")
   full = "full" in session.posargs
   report = pathlib.Path(session.create_tmp()).resolve() / "report.xml"
-  stacks = full or "stacks" in session.posargs
-  fewer = [] if stacks else [f"--ignore={f}" for f in LONG_SUITES]
+  if full or "stacks" in session.posargs:
+    suites, selected = "all", []
+  elif "some" in session.posargs:
+    suites, selected = ", ".join(SOME_SUITES), [
+        f"tests/{folder}" for folder in SOME_SUITES]
+  else:
+    suites, selected = "all but the stacks", [
+        f"--ignore={f}" for f in LONG_SUITES]
   ok = [_succeeds(session, "python", "-m", "pytest", "-q", "-n", "auto",
-                  f"--junitxml={report}", *fewer)]
+                  f"--junitxml={report}", *selected)]
   counts = _counts(report)
   examples = [_succeeds(session, "python", "-m", "jax_patch", example)
               for example in sorted(glob.glob("docs/examples/*.py"))]
@@ -92,7 +99,7 @@ def versions(session, jax):
                       *([] if full else ["--quick"]))
   _record({
       "jax": jax, "python": session.python,
-      "suites": "all" if stacks else "all but the stacks",
+      "suites": suites,
       **counts, "examples": f"{sum(examples)} of {len(examples)}",
       "diff applies": applies if has_diff else "", "diff check": check})
   if not all([*ok, *examples, applies, check is not False]):
@@ -108,7 +115,7 @@ def jax_0_2_7(session):
       "opt_einsum==3.3.0", "absl-py", "pytest")
   tmp = pathlib.Path(session.create_tmp()).resolve()
   trees = [pathlib.Path(arg).resolve() for arg in session.posargs
-           if arg not in ("stacks", "full", "without-check")]
+           if arg not in ("stacks", "full", "some", "without-check")]
   if not trees:
     session.run("python", "-m", "pip", "download", "-q", "--no-deps",
                 "--no-binary=jax", "jax==0.2.7", "-d", str(tmp))
