@@ -67,6 +67,7 @@ _ATTRIBUTES = {
     "AbstractRef": "inner_aval memory_space kind", "ClosedRule": "rule",
     "DynamicJaxprTrace": "", "EqualStore": "", "FrozenDict": "_d",
     "HiPrim": "in_avals_flat in_tree params", "Store": "",
+    "Traced": "jaxpr in_tree out_tree _consts",
     "VJPHiPrimitive": "in_avals_flat in_tree params",
     "WrappedFun": "f transforms params in_type"}
 _MEMOIZED = pe._memoize(lambda: None).__code__

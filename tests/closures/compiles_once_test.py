@@ -30,17 +30,24 @@ jax.config.parse_flags_with_absl()
 
 _ALL_TESTS = bool(os.environ.get("JAX_PATCH_ALL_TESTS"))
 # XLA takes long for these, which the other tests do not compile.
-_COMPILED = KINDS if _ALL_TESTS else [
+_COMPILED = list(KINDS) if _ALL_TESTS else [
     "jvp", "vjp_in_scan", "pure_callback", "root_tree", "root_vjp", "odeint"]
 
+# These are to be JAX's defaults.
+_FLAGS = [
+    flags for flags in (
+        ("jax_use_simplified_jaxpr_constants",), ("jax_custom_jvp3",),
+        ("jax_custom_vjp3",), ("jax_custom_jvp3", "jax_custom_vjp3"))
+    if all(hasattr(jax.config, flag) for flag in flags)]
+
 LEFT_OUT = "" if _ALL_TESTS else (
-    f"derivatives of {len(KINDS) - len(_COMPILED)} kinds of dynamics")
+    f"derivatives and other defaults for {len(KINDS) - len(_COMPILED)} kinds of "
+    "dynamics")
 
 
 class KindsTest(jtu.JaxTestCase):
 
-  @parameterized.parameters(*KINDS)
-  def test_converted_functions_are_equal(self, kind):
+  def check_converted_functions(self, kind):
     converted = []
     for a in 1., 2.:
       def trace(a):
@@ -50,11 +57,24 @@ class KindsTest(jtu.JaxTestCase):
       jax.eval_shape(trace, a)
     self.assertEqual(*converted)
 
-  @parameterized.parameters(*KINDS)
-  def test_pytrees_have_one_structure(self, kind):
+  def check_pytrees(self, kind):
     trees = [closure_to_pytree(lambda y: KINDS[kind](a, y), jnp.ones(()))
              for a in (jnp.array(1.), jnp.array(2.))]
     self.assertEqual(*map(jax.tree.structure, trees))
+
+  @parameterized.parameters(*KINDS)
+  def test_converted_functions_are_equal(self, kind):
+    self.check_converted_functions(kind)
+
+  @parameterized.parameters(*KINDS)
+  def test_pytrees_have_one_structure(self, kind):
+    self.check_pytrees(kind)
+
+  @parameterized.product(kind=_COMPILED, flags=_FLAGS)
+  def test_other_defaults(self, kind, flags):
+    with jtu.global_config_context(**dict.fromkeys(flags, True)):
+      self.check_converted_functions(kind)
+      self.check_pytrees(kind)
 
   @parameterized.parameters(*_COMPILED)
   def test_odeint(self, kind):
