@@ -17,6 +17,7 @@
   nox -f .ci/noxfile.py                      # all of them
   nox -f .ci/noxfile.py -s "versions(jax='0.11.2')" -- full
   nox -f .ci/noxfile.py -s jax_0_2_7 -- UPSTREAM_TREE
+  nox -f .ci/noxfile.py -s mutants           # hours on two processors
   nox -f .ci/noxfile.py -l
 
 A session runs the tests, the examples and the check of the diff, and writes its
@@ -156,6 +157,17 @@ def jax_0_2_7(session):
     _, counts = passes(patched, *map(str, own), "-k",
                        "CustomJVPTest or CustomVJPTest or ODETest")
     session.log(f"upstream's own tests: {counts}")
+
+
+@nox.session(python="3.12", default=False)
+def mutants(session):
+  """Runs the tests on mutants of the mirrors, and writes docs/mutants.md."""
+  session.chdir(ROOT)
+  session.install(".[test]", "jax==0.11.2", "jaxlib==0.11.2", "cosmic-ray")
+  # A second run continues the first: remove the file to start again.
+  results = f"--results={session.create_tmp()}/mutants.jsonl"
+  session.run("python", ".ci/mutants.py", "run", results, *session.posargs)
+  session.run("python", ".ci/mutants.py", "table", results)
 
 
 @nox.session(python=False)
