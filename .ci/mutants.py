@@ -17,11 +17,11 @@
   python .ci/mutants.py run --jobs 2 --results mutants.jsonl
   python .ci/mutants.py table --results mutants.jsonl
 
-A mutant is tried on the suites that go upstream (A), and on the others if it
-survives (B). Each result is a line in the file of results. A run that was cut
-off, by ``--seconds`` or otherwise, continues when it is started with the same
-file. ``table`` writes ``docs/mutants.md``, and keeps the reasons in it, which
-are written by hand.
+A mutant is tried on the suites that go upstream (A), if it survives, on the
+others (B), and last on those that take minutes (C). Each result is a line in the
+file of results. A run that was cut off, by ``--seconds`` or otherwise, continues
+when it is started with the same file. ``table`` writes ``docs/mutants.md``, and
+keeps the reasons in it, which are written by hand.
 """
 
 import argparse
@@ -58,22 +58,20 @@ OTHERS = (
     "tests/closures/compiles_once_test.py",
     "tests/closures/retention_test.py", "tests/odeint/odeint_test.py",
     "tests/closures/random_pairs_test.py",
-    "tests/closures/closure_to_pytree_test.py",
-    "tests/processes/placements_test.py", "tests/processes/shard_map_test.py",
-    "tests/odeint/drop_in_test.py")
-SETS = {"A": UPSTREAM, "B": OTHERS}
+    "tests/closures/closure_to_pytree_test.py")
+LONG = ("tests/processes/placements_test.py",
+        "tests/processes/shard_map_test.py", "tests/odeint/drop_in_test.py")
+SETS = {"A": UPSTREAM, "B": OTHERS, "C": LONG}
 # The suites that kill most mutants of a file run first.
 FIRST = {"custom_derivatives.py": ("custom_api", "conversion", "earlier_calls"),
          "jaxpr_key.py": ("jaxpr_key", "equality", "fresh_closures"),
-         "ode.py": ("ode_test", "odeint_test", "placements", "shard_map")}
+         "ode.py": ("ode_test", "odeint_test")}
 
 
 def _suites(name, file):
   first = FIRST[os.path.basename(file)]
-  suites = sorted(SETS[name], key=lambda suite: next(
+  return sorted(SETS[name], key=lambda suite: next(
       (i for i, f in enumerate(first) if f"/{f}" in suite), len(first)))
-  # It takes minutes, and is about the arguments of odeint.
-  return [s for s in suites if "drop_in" not in s or file.endswith("ode.py")]
 
 
 class _Runner:
@@ -96,31 +94,33 @@ class _Runner:
           shutil.copy(ROOT / name, tree / name)
       # XLA makes a thread for each processor.
       pin = ["taskset", "-c", str(cpu)] if args.pin else []
-      self.trees.put((tree, ["env", "-C", str(tree), *pin]))
+      self.trees.put((tree, pin))
 
   def run(self, suites, row, timeout, file="pyproject.toml", code=None):
     """Writes whether a test fails, which, and the time. Returns ``row``."""
-    tree, prefix = self.trees.get()
+    tree, pin = self.trees.get()
     original = (tree / file).read_text()
     try:
       left = self.end - time.monotonic()
-      if left < 5:
+      if left < 5 or not suites:
         return None
       (tree / file).write_text(code or original)
       path = os.pathsep.join([str(tree), os.environ.get("PYTHONPATH", "")])
       start = time.monotonic()
       outcome, output = cosmic_ray.testing.run_tests(shlex.join([
-          *prefix, f"PYTHONPATH={path}", "JAX_PLATFORMS=cpu", sys.executable,
-          "-m", "pytest", "-x", "-q", "--tb=line",
+          "env", "-C", str(tree), f"PYTHONPATH={path}", "JAX_PLATFORMS=cpu",
+          *pin, sys.executable, "-m", "pytest", "-x", "-q", "--tb=line",
           # What killed the last mutant of this file may kill this one.
           "--ff", "-o", f"cache_dir=.cache/{file}", *suites]),
           min(timeout, left))
       seconds = round(time.monotonic() - start, 1)
     finally:
       (tree / file).write_text(original)
-      self.trees.put((tree, prefix))
+      self.trees.put((tree, pin))
     if output == "timeout" and left < timeout:
       return None  # It is this run that has no time left.
+    if outcome == TestOutcome.INCOMPETENT or not output.strip():
+      raise RuntimeError(f"pytest did not start: {output}")
     killed = outcome != TestOutcome.SURVIVED
     test = re.search(r"^(?:FAILED|ERROR) (\S+)", output, re.MULTILINE)
     by = test[1] if test else output.strip()[-80:]
@@ -128,8 +128,9 @@ class _Runner:
                  "seconds": seconds}
     with self.lock, self.results.open("a") as f:
       f.write(json.dumps(row) + "\n")
-    if row["set"] == "no mutant":
-      print(row["id"], f"is red: {by}" if killed else seconds, flush=True)
+    if row["set"] == "no mutant" or not killed:
+      print(row["set"], row["id"], by if killed else "passes", seconds,
+            flush=True)
     return row
 
 
@@ -169,8 +170,9 @@ def run(args):
           left, return_when=concurrent.futures.FIRST_COMPLETED)
       for row in filter(None, (future.result() for future in some)):
         done[row["set"], row["killed"]] += 1
-        if row["set"] == "A" and not row["killed"] and "B" in args.sets:
-          left.add(pool.submit(attempt, mutants[row["id"]], "B"))
+        following = args.sets.partition(row["set"])[2][:1]
+        if following and not row["killed"]:
+          left.add(pool.submit(attempt, mutants[row["id"]], following))
       if sum(done.values()) % 20 == 0:
         print(dict(done), flush=True)
   print(len(mutants), "mutants;", dict(done))
@@ -186,12 +188,13 @@ def table(args):
   page = ROOT / "docs" / "mutants.md"
   reasons = dict(re.findall(r"^\| `(\w{8})` .* \| (.*?) \|$",
                             page.read_text() if page.exists() else "", re.M))
-  rows = {(r["id"], r["set"]): r for r in _rows(args.results)}
+  rows = _rows(args.results)
+  killers = {r["id"]: r["by"] for r in rows if r["killed"] and r["set"] in "BC"}
+  killed_by_a = {r["id"]: r["killed"] for r in rows if r["set"] == "A"}
   mutants = mutation_operators.mutants(ROOT)
-  tried = [m for m in mutants if (m.id, "A") in rows]
-  alive_a = [m for m in tried if not rows[m.id, "A"]["killed"]]
-  alive_b = [m for m in alive_a
-             if not rows.get((m.id, "B"), {"killed": False})["killed"]]
+  tried = [m for m in mutants if m.id in killed_by_a]
+  alive_a = [m for m in tried if not killed_by_a[m.id]]
+  alive_b = [m for m in alive_a if m.id not in killers]
 
   lines = [(ROOT / ".ci" / "mutants_intro.md").read_text(),
            "| file | mutants | killed by the suites that go upstream | "
@@ -208,7 +211,7 @@ def table(args):
       ("Survivors of all suites", alive_b, lambda m: reasons.get(m.id, "")),
       ("Survivors of the suites that go upstream, killed by others",
        [m for m in alive_a if m not in alive_b],
-       lambda m: f"`{rows[m.id, 'B']['by'].removeprefix('tests/')}`")):
+       lambda m: f"`{killers[m.id].removeprefix('tests/')}`")):
     lines += [f"\n## {title}\n",
               "| mutant | line | change | "
               f"{'reason' if ms is alive_b else 'killed by'} |",
@@ -234,7 +237,7 @@ def main():
   parser.add_argument("--jobs", type=int, default=os.cpu_count())
   parser.add_argument("--seconds", type=float, default=float("inf"),
                       help="stop after that time")
-  parser.add_argument("--sets", default="AB", choices=["A", "AB"],
+  parser.add_argument("--sets", default="ABC", choices=["A", "AB", "ABC"],
                       help="A: only the suites that go upstream")
   parser.add_argument("--only", help="ids of mutants, with commas between")
   parser.add_argument("--pin", action="store_true",
