@@ -47,7 +47,7 @@ def jaxpr_key(jaxpr: core.Jaxpr, *rest) -> JaxprKey:
 class FrozenArray:
   # A copy of a NumPy array that compares bit by bit, and hashes a sample.
   def __init__(self, x: np.ndarray):
-    self.type = type(x), x.dtype, x.shape
+    self.type = x.dtype, x.shape
     self.words = np.zeros(-(-x.nbytes // 8), np.uint64)
     self.value = np.ndarray(x.shape, x.dtype, self.words)
     self.value[...] = x
