@@ -73,7 +73,8 @@ setup(
     ],
     cmdclass={"build_py": _BuildAnew},
     extras_require={
-        "test": ["absl-py", "pytest", "pytest-xdist", "ruff", "scipy"],
+        "test": ["absl-py", "hypothesis", "pytest", "pytest-xdist", "ruff",
+                 "scipy"],
         "benchmark": ["equinox", "diffrax", "matplotlib"],
         "docs": ["sphinx", "sphinx-book-theme", "sphinx-copybutton", "myst-nb",
                  "matplotlib", "equinox", "scipy", "pytest", "pytest-xdist"],

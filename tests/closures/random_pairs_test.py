@@ -14,16 +14,20 @@
 
 """Two random programs that differ in one place never compare equal.
 
-RANDOM_PROGRAMS is the number of pairs. It is 2000 with JAX_PATCH_ALL_TESTS=1,
-as CI sets it, and 250 without.
+A program is ``(signature, result, steps)``: indices into ``SIGNATURES`` and
+``RESULTS``, and a tuple of steps ``(family, variant, bodies)``, whose bodies
+are tuples of steps. RANDOM_PROGRAMS is the number of pairs. It is 2000 with
+JAX_PATCH_ALL_TESTS=1, as CI sets it, and 150 without. A failure is the same in
+each run, and is shrunk.
 """
 
-import itertools
+import collections
 import os
-import random
-import unittest
+import types
 
 from absl.testing import absltest
+import hypothesis
+from hypothesis import strategies as st
 import numpy as np
 
 import jax
@@ -31,95 +35,164 @@ import jax.numpy as jnp
 from jax._src import test_util as jtu
 from jax.custom_derivatives import closure_to_pytree
 
-from program_steps import COMBINATORS, FAMILIES
-import random_programs as programs
+from program_steps import (
+    COMBINATORS, NUMBERS, over, Pair, STEPS, TRANSFORMED, TRANSFORMING,
+    UNSTABLE)
 
 jax.config.parse_flags_with_absl()
 
 _ALL = 2000
-_CHOSEN = _ALL if os.environ.get("JAX_PATCH_ALL_TESTS") else _ALL // 8
-NUM_PAIRS = int(os.environ.get("RANDOM_PROGRAMS", _CHOSEN))
+NUM_PAIRS = int(os.environ.get("RANDOM_PROGRAMS", (
+    _ALL if os.environ.get("JAX_PATCH_ALL_TESTS") else 150)))
 
 # For conftest.py.
 LEFT_OUT = "" if NUM_PAIRS >= _ALL else (
-    f"{_ALL - NUM_PAIRS} of {_ALL} random pairs of programs, and every two "
-    "variants of a step")
+    f"{_ALL - NUM_PAIRS} of {_ALL} random pairs of programs")
+
+VARIANTS = STEPS | COMBINATORS
 
 
-def convert(program):
-  """Converts a program, every array that it captures being a tracer."""
+def _typed(shape=(3, 3), dtype='float32', **kwargs):
+  return jax.ShapeDtypeStruct(shape, dtype, **kwargs)
+
+# Examples of positional and keyword arguments, whose first two leaves are used.
+_x = _typed()
+SIGNATURES = [
+    ([_x, _x], {}), ([(_x, _x)], {}), ([[_x, _x]], {}), ([Pair(_x, _x)], {}),
+    ([dict(x=_x, y=_x)], {}), ([dict(a=_x, y=_x)], {}), ([_x, None, _x], {}),
+    ([_x, (_x,)], {}), ([_x], dict(z=_x)), ([_x], dict(zz=_x)), *[
+        ([_x, _x, x], {}) for x in (
+            _x, _typed(dtype='int32'), _typed(dtype='uint32'), _typed((3, 1)),
+            _typed((1, 3)), _typed(weak_type=True), 1., 1, True, {1: _x},
+            {True: _x}, (), [])]]
+
+RESULTS = over(
+    lambda x, e, f: f(x, e.y), lambda x, y: x, lambda x, y: (x,),
+    lambda x, y: [x], lambda x, y: (x, y), lambda x, y: (y, x),
+    lambda x, y: (x, x), lambda x, y: (x, None), lambda x, y: (x, ()),
+    lambda x, y: ((x,), y), lambda x, y: Pair(x, y),
+    lambda x, y: collections.OrderedDict(a=x)) + over(
+        lambda x, e, v: (x, v), *NUMBERS) + over(
+            lambda x, e, v: {v: x}, 0., -0., 0, False, 1, True, 'a', 'b')
+
+
+def build(program, arrays):
+  """Returns a new Python function that shares none with any other."""
+  _, result, steps = program
+  def fun(*args, **kwargs):
+    x, y = jax.tree.leaves((args, kwargs))[:2]
+    c, d, i, key = arrays
+    e = types.SimpleNamespace(y=y, c=c, d=d, i=i, key=key)
+    # The use of every captured value, in this order, tells one from the other.
+    x = (x + c) * d - i[:, None].astype('float32')
+    x = x * jax.random.uniform(key, (), 'float32')
+    return RESULTS[result](_run(steps, x, e), e)
+  return fun
+
+def _run(steps, x, e):
+  for family, variant, bodies in steps:
+    # Lambdas, for a name that is the same whatever they do.
+    x = VARIANTS[family][variant](
+        x, e, *[lambda x, body=body: _run(body, x, e) for body in bodies])
+  return x
+
+def convert(program, to_pytree=False):
+  """Returns a value that compares equal if two converted functions do."""
+  args, kwargs = SIGNATURES[program[0]]
+  rng = np.random.RandomState(0)
+  arrays = (*jnp.asarray(rng.rand(2, 3, 3), 'float32'),
+            jnp.array([0, 2, 1], 'int32'), jax.random.key(0))
+  if to_pytree:
+    leaves, tree = jax.tree.flatten(
+        closure_to_pytree(build(program, arrays), *args, **kwargs))
+    return tree, *[(x.dtype, x.shape, np.asarray(
+        jax.random.key_data(x) if jnp.issubdtype(x.dtype, jax.dtypes.prng_key)
+        else x).tobytes()) for x in leaves]
   out = []
-  args, kwargs = programs.ARGUMENTS[program[0]]
-  def trace(*arrays):
-    fun = programs.build(program, arrays)
-    out.append(jax.closure_convert(fun, *args, **kwargs)[0])
+  def trace(*arrays):  # They are tracers, and thus hoisted.
+    out.append(jax.closure_convert(build(program, arrays), *args, **kwargs)[0])
     return 0
-  jax.eval_shape(trace, *programs.captured())
+  jax.eval_shape(trace, *arrays)
   return out[0]
 
-def as_pytree(program, arrays):
-  args, kwargs = programs.ARGUMENTS[program[0]]
-  return closure_to_pytree(programs.build(program, arrays), *args, **kwargs)
+def is_stable(steps):
+  return all(family not in UNSTABLE and all(map(is_stable, bodies))
+             for family, _, bodies in steps)
 
-def same_pytree(f, g):
-  """Whether two closures are the same, bit by bit."""
-  def bits(x):
-    if jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
-      x = jax.random.key_data(x)
-    return x.dtype, x.shape, np.asarray(x).tobytes()
-  return (jax.tree.structure(f) == jax.tree.structure(g) and
-          list(map(bits, jax.tree.leaves(f))) ==
-          list(map(bits, jax.tree.leaves(g))))
+def num_bodies(family):
+  return (family in COMBINATORS) + (family in ('cond', 'switch'))
+
+@st.composite
+def random_steps(draw, depth=0, transformed=False):
+  steps = []
+  for _ in range(draw(st.integers(1, 3 - depth))):
+    nests = depth < 2 and not transformed and draw(st.booleans())
+    family = draw(st.sampled_from(
+        list(COMBINATORS) if nests else TRANSFORMED if transformed else
+        [f for f in STEPS if depth == 0 or f != 'effect']))
+    body = random_steps(depth + 1, transformed or family in TRANSFORMING)
+    variant = draw(st.integers(0, len(VARIANTS[family]) - 1))
+    steps.append((family, variant, tuple(
+        draw(body) for _ in range(num_bodies(family)))))
+  return tuple(steps)
+
+def changed(steps):
+  """Yields all tuples of steps that differ from these in one place."""
+  for i, (family, variant, bodies) in enumerate(steps):
+    def put(*new, n=1):
+      return *steps[:i], *new, *steps[i + n:]
+    for other in {*range(len(VARIANTS[family]))} - {variant}:
+      yield put((family, other, bodies))
+    for j, body in enumerate(bodies):
+      for b in changed(body):
+        yield put((family, variant, (*bodies[:j], b, *bodies[j + 1:])))
+    if bodies != bodies[::-1]:
+      yield put((family, variant, bodies[::-1]))
+    if i + 1 < len(steps) and steps[i] != steps[i + 1]:
+      yield put(steps[i + 1], steps[i], n=2)
+    if len(steps) > 1:
+      yield put()
+
+@st.composite
+def random_pairs(draw):
+  """Draws two programs that differ in one place."""
+  index = lambda table: st.one_of(st.just(0), st.integers(0, len(table) - 1))
+  p = draw(index(SIGNATURES)), draw(index(RESULTS)), draw(random_steps())
+  place = draw(st.sampled_from([2, 2, 2, 2, 0, 1]))
+  others = [*changed(p[2])] if place == 2 else [
+      i for i in range(len((SIGNATURES, RESULTS)[place])) if i != p[place]]
+  return p, (*p[:place], draw(st.sampled_from(others)), *p[place + 1:])
+
+def one_step_programs():
+  body = ('unary', 0, ()),
+  programs = [(0, 0, ((family, i, (body, (('unary', 1, ()),))[:num_bodies(
+      family)]),)) for family in VARIANTS for i in range(len(VARIANTS[family]))]
+  programs += [(i, 0, body) for i in range(1, len(SIGNATURES))]
+  return programs + [(0, i, body) for i in range(1, len(RESULTS))]
 
 
+@jtu.with_config(jax_numpy_dtype_promotion="standard",
+                 jax_numpy_rank_promotion="allow")
 class RandomPairsTest(jtu.JaxTestCase):
 
-  @unittest.skipIf(NUM_PAIRS < _ALL, "left out of a plain run")
   def test_every_two_variants_differ(self):
-    body = (('unary', 0, ()),), (('unary', 1, ()),)
-    steps = [(family, i, ()) for family, variants in FAMILIES.items()
-             for i in range(len(variants))]
-    steps += [(family, i, body[:1 + (family in ('cond', 'switch'))])
-              for family, variants in COMBINATORS.items()
-              for i in range(len(variants))]
-    todo = [(0, 0, (step,)) for step in steps]
-    todo += [(i, 0, body[0]) for i in range(1, len(programs.ARGUMENTS))]
-    todo += [(0, i, body[0]) for i in range(1, len(programs.RESULTS))]
-    converted = [convert(p) for p in todo]
-    wrong = []
-    for p, f in zip(todo, converted):
-      g = convert(p)
-      if programs.is_stable(p[2]) and not (f == g and hash(f) == hash(g)):
-        wrong.append((p, p))
-    wrong += [(p, q) for (p, f), (q, g) in itertools.combinations(
-        zip(todo, converted), 2) if f == g]
-    self.assertEmpty(wrong)
+    program_of = {}
+    for p in one_step_programs():
+      f = convert(p)
+      self.assertIs(program_of.setdefault(f, p), p)
+      if is_stable(p[2]):
+        self.assertEqual((f, hash(f)), (g := convert(p), hash(g)), p)
 
-  def test_converted(self):
-    for seed in range(NUM_PAIRS):
-      rng = random.Random(seed)
-      p = programs.random_program(rng)
-      q = programs.mutate(rng, p)
-      f, g = convert(p), convert(q)
-      self.assertFalse(f == g, f"{seed}: {p} {q}")
-      self.assertTrue(f != g)
-      if programs.is_stable(p[2]):
-        f_again = convert(p)
-        self.assertEqual(f, f_again, f"{seed}: {p}")
-        self.assertEqual(hash(f), hash(f_again), f"{seed}: {p}")
-
-  def test_pytrees(self):
-    arrays = programs.captured()
-    for seed in range(NUM_PAIRS // 8):
-      rng = random.Random(-1 - seed)
-      p = programs.random_program(rng)
-      q = programs.mutate(rng, p)
-      f, f_again, g = (as_pytree(x, arrays) for x in (p, p, q))
-      self.assertFalse(same_pytree(f, g), f"{seed}: {p} {q}")
-      if programs.is_stable(p[2]):
-        self.assertTrue(same_pytree(f, f_again), f"{seed}: {p}")
-        self.assertEqual(hash(jax.tree.structure(f)),
-                         hash(jax.tree.structure(f_again)))
+  @hypothesis.settings(
+      derandomize=True, deadline=None, max_examples=NUM_PAIRS,
+      suppress_health_check=list(hypothesis.HealthCheck))
+  @hypothesis.given(random_pairs(), st.booleans())
+  def test_pair(self, pair, to_pytree):
+    p, q = pair
+    f, g = convert(p, to_pytree), convert(q, to_pytree)
+    self.assertNotEqual(f, g)
+    if is_stable(p[2]):
+      self.assertEqual((f, hash(f)), (g := convert(p, to_pytree), hash(g)))
 
 
 if __name__ == "__main__":
