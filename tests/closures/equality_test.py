@@ -25,11 +25,9 @@ import jax.numpy as jnp
 from jax import lax
 from jax._src import test_util as jtu
 from jax.custom_derivatives import closure_to_pytree
-from jax.experimental.ode import odeint
+
 
 jax.config.parse_flags_with_absl()
-
-_changing = 0.
 
 
 def convert(make, *values, example=None):
@@ -75,101 +73,11 @@ class SoundnessTest(jtu.JaxTestCase):
         for f, g in itertools.combinations(converted, 2):
           self.assertNotEqual(f, g)
 
-  @parameterized.product(
-      n=[3, 300], kind=["convert", "pytree", "rule", "rule_of_pytree"])
-  def test_numpy_array_changed_in_place(self, n, kind):
-    @functools.partial(jax.jit, static_argnums=0)
-    def call(f, x):
-      return f(x)
-
-    buffer, x = np.zeros(n, 'float32'), np.ones(n, 'float32')
-    def rule():
-      f = jax.custom_jvp(lambda x: x)
-      f.defjvp(lambda p, t: (p[0], t[0] * buffer))
-      return f
-
-    for k in range(3):
-      buffer[:] = k
-      if kind == "convert":
-        f, _ = jax.closure_convert(lambda x: x * buffer, x)
-        out = call(f, x)
-      elif kind == "pytree":
-        f = closure_to_pytree(lambda x: x * buffer, x)
-        out = jax.jit(lambda f, x: f(x))(f, x)
-      elif kind == "rule":
-        f, _ = jax.closure_convert(rule(), x)
-        _, out = jax.jvp(functools.partial(call, f), (x,), (x,))
-      else:
-        f = closure_to_pytree(rule(), x)
-        _, out = jax.jvp(jax.jit(lambda x: f(x)), (x,), (x,))
-      self.assertAllClose(out, k * x, check_dtypes=False)
-
-  @parameterized.parameters(
-      *itertools.product(
-          ["jvp", "vjp", None], ["global", "attribute", "list", "dict",
-                                 "class", "default", "method"],
-          ["pytree", "static"]),
-      ("vjp", "global", "odeint"), (None, "attribute", "odeint"))
-  def test_what_changes_between_closures(self, rule, what, how):
-    # In the rule of a custom derivative, or in the function itself.
-    class Scale:
-      k = 0.
-      def get(self):
-        return self.k
-    scale, box, table = Scale(), [0.], {"k": 0.}
-    def default(k=0.):
-      return k
-    read = {"global": lambda: _changing, "attribute": lambda: scale.k,
-            "list": lambda: box[0], "dict": lambda: table["k"],
-            "class": lambda: Scale.k, "default": lambda: default(),
-            "method": scale.get}[what]
-    def change(k):
-      global _changing
-      _changing = scale.k = box[0] = table["k"] = Scale.k = k
-      default.__defaults__ = (k,)
-
-    def make():
-      if rule is None:
-        return lambda x: read() * x
-      if rule == "jvp":
-        f = jax.custom_jvp(lambda x: 1. * x)
-        f.defjvp(lambda p, t: (f(*p), read() * t[0]))
-      else:
-        f = jax.custom_vjp(lambda x: 1. * x)
-        f.defvjp(lambda x: (f(x), None), lambda _, g: (read() * g,))
-      return f
-
-    call = jax.jit(lambda f, x: f(x))
-    static_call = jax.jit(lambda f, x: f(x), static_argnums=0)
-    for k in (2., 3., 4., 5., 2.):
-      change(k)
-      fun = make()
-      if how == "pytree":
-        got = jax.grad(lambda x: call(closure_to_pytree(fun, 1.), x))(1.)
-      elif how == "static":
-        got = jax.grad(lambda x: static_call(
-            jax.closure_convert(fun, 1.)[0], x))(1.)
-      else:  # d/dy of y + t * fun(y), up to the square of t
-        got = (jax.grad(lambda y: odeint(
-            lambda y, t: fun(y), y, jnp.array([0., .01]))[-1])(1.) - 1.) / .01
-      self.assertAllClose(got, k, check_dtypes=False,
-                          rtol=.05 if how == "odeint" else 1e-6)
-
-  def test_callbacks_differ(self):
-    # They may have state, or count their calls.
-    def make(a):
-      count = 0
-      def callback(x):
-        nonlocal count
-        count += 1
-        return x * np.float32(count)
-      return lambda x: a * jax.pure_callback(
-          callback, jax.ShapeDtypeStruct(x.shape, x.dtype), x)
-
-    f, g = convert(make, 2.), convert(make, 2.)
-    self.assertNotEqual(f, g)
-    self.assertEqual(f, f)
-    f, g = (closure_to_pytree(make(jnp.ones(())), np.ones(3)) for _ in range(2))
+  def test_pytrees_of_callbacks_differ(self):
+    # The callbacks may have state.
+    a = jnp.ones(3)
+    f, g = (closure_to_pytree(lambda x: a * jax.pure_callback(
+        lambda x: x, x, x), a) for _ in range(2))
     self.assertNotEqual(jax.tree.structure(f), jax.tree.structure(g))
 
 

@@ -103,6 +103,11 @@ def _builtin_method():
   get = table.get
   return lambda: get("k"), lambda k: table.update(k=k)
 
+def _default():
+  def get(k=1.):
+    return k
+  return get, lambda k: setattr(get, "__defaults__", (k,))
+
 class _Class:
   k = 1.
 
@@ -135,6 +140,7 @@ STATES = {
                        functools.partial(setattr, module, "k")),
     "attribute_of_function": lambda: _attribute(_helper),
     "imported": _imported,
+    "default": _default,
     "builtin_method": _builtin_method,
     "attribute_of_array": lambda: _attribute(np.ones(2).view(_Quantity)),
     "inner_rule": _inner_rule,
