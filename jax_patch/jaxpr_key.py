@@ -60,6 +60,7 @@ class FrozenArray:
     return (isinstance(other, FrozenArray) and self.type == other.type
             and np.array_equal(self.words, other.words))
 
+_PLAIN = int, bool, str, bytes, type(None), type(Ellipsis)
 _SCALARS = {float, complex, *literals.typed_scalar_types,
             *np.sctypeDict.values()} - {np.void, np.object_}
 # The attributes that determine what JAX makes anew in each trace, by its class.
@@ -103,7 +104,7 @@ class _KeyBuilder:
   def value(self, x):
     # What a user may hold. Only what cannot change is known by its value.
     t = type(x)
-    if t in (int, bool, str, bytes, type(None), type(Ellipsis)):
+    if t in _PLAIN:
       return t, x
     if t in _SCALARS:
       return t, getattr(x, "dtype", None), np.asarray(x).tobytes()
@@ -153,12 +154,13 @@ class _KeyBuilder:
       if a in number:
         return number[a]
       number[a] = len(number)
-      return self.part(a.aval)
+      # The equality of references ignores their kind.
+      return a.aval if type(a.aval) is core.ShapedArray else self.part(a.aval)
 
-    atoms = lambda xs: tuple(map(atom, xs))
-    parts = [*map(self.part, jaxpr.consts), atoms(jaxpr.constvars),
-             atoms(jaxpr.invars)]
+    parts = [*map(self.part, jaxpr.consts), len(jaxpr.constvars),
+             *map(atom, [*jaxpr.constvars, *jaxpr.invars])]
     for e in jaxpr.eqns:
-      parts += (atoms(e.invars), e.primitive, e.ctx, *e.params,
-                *map(self.part, e.params.values()), atoms(e.outvars))
-    return *parts, atoms(jaxpr.outvars)
+      parts += (len(e.invars), *map(atom, e.invars), e.primitive, e.ctx,
+                *e.params, *map(self.part, e.params.values()),
+                *map(atom, e.outvars))
+    return *parts, len(jaxpr.outvars), *map(atom, jaxpr.outvars)
