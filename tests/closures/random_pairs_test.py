@@ -191,7 +191,10 @@ class RandomPairsTest(jtu.JaxTestCase):
     p, q = pair
     f, g = convert(p, to_pytree), convert(q, to_pytree)
     self.assertNotEqual(f, g)
-    if is_stable(p[2]):
+    # A concrete array that a nested jit captures is not hoisted, and enters the
+    # key by its identity.
+    is_nested = any(bodies for _, _, bodies in p[2])
+    if is_stable(p[2]) and not (to_pytree and is_nested):
       self.assertEqual((f, hash(f)), (g := convert(p, to_pytree), hash(g)))
 
 
