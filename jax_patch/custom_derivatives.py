@@ -144,7 +144,7 @@ def _closure_convert(fun, args, kwargs, to_pytree=False, warn=True):
       types.FunctionType, _jax.PjitFunction):
     return _closure_convert_for_avals(fun, *rest)[:2]
   converted, hoisted, arrays = _closure_convert_cached(fun, *rest)
-  if any(FrozenArray(x) != copy for x, copy in arrays):
+  if any(copy != x for x, copy in arrays):
     _closure_convert_cached.evict_weakref(fun)
     converted, hoisted, _ = _closure_convert_cached(fun, *rest)
   if any(isinstance(x, core.Tracer) for x in hoisted):
@@ -174,7 +174,7 @@ def _closure_convert_for_avals(fun, in_tree, in_avals, debug_info, to_pytree, wa
                   in_tree, out_tree, debug_info.func_name, to_pytree, warn)
 
   def converted_fun(*args, **kwargs):
-    if any(FrozenArray(x) != copy for x, copy in key.arrays):
+    if any(copy != x for x, copy in key.arrays):
       key.function = lambda: None  # The next conversion makes another one.
     if to_pytree:
       const_args, *args = args

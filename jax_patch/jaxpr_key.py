@@ -45,20 +45,24 @@ def jaxpr_key(jaxpr: core.Jaxpr, *rest) -> JaxprKey:
   return key
 
 class FrozenArray:
-  # A copy of a NumPy array that compares bit by bit, and hashes a sample.
+  # A copy of a NumPy array that compares bit by bit, also with an array, and
+  # hashes a sample.
   def __init__(self, x: np.ndarray):
-    self.type = x.dtype, x.shape
-    self.words = np.zeros(-(-x.nbytes // 8), np.uint64)
-    self.value = np.ndarray(x.shape, x.dtype, self.words)
-    self.value[...] = x
+    self.value = np.array(x, order="C")
     self.value.setflags(write=False)
 
   def __hash__(self):
-    return hash((self.type, self.words[::self.words.size // 64 + 1].tobytes()))
+    x, words = self.value, _words(self.value)
+    return hash((x.dtype, x.shape, words[::words.size // 64 + 1].tobytes()))
 
   def __eq__(self, other):
-    return (isinstance(other, FrozenArray) and self.type == other.type
-            and np.array_equal(self.words, other.words))
+    x, y = self.value, getattr(other, "value", other)
+    return (isinstance(y, np.ndarray) and x.dtype == y.dtype
+            and x.shape == y.shape and np.array_equal(_words(x), _words(y)))
+
+def _words(x):
+  x = np.ascontiguousarray(x).reshape(-1).view(np.uint8)
+  return x if x.size % 8 else x.view(np.uint64)
 
 _PLAIN = int, bool, str, bytes, type(None), type(Ellipsis)
 _SCALARS = {float, complex, *literals.typed_scalar_types,

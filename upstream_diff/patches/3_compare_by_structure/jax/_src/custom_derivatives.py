@@ -39,7 +39,7 @@ def closure_convert(fun: Callable, *example_args) -> tuple[Callable, list[Any]]:
   debug = debug_info("closure_convert", fun, example_args, {})
   convert = lambda: _closure_convert_for_avals(fun, in_tree, in_avals, debug)
   converted_fun, hoisted, arrays = convert()
-  if any(FrozenArray(x) != copy for x, copy in arrays):
+  if any(copy != x for x, copy in arrays):
     _closure_convert_for_avals.evict_weakref(fun)
     converted_fun, hoisted, _ = convert()
   if hoisted:  # A cache must not keep tracers.
@@ -67,7 +67,7 @@ def _closure_convert_for_avals(fun, in_tree, in_avals,
                   in_tree, out_tree, debug_info.func_name)
 
   def converted_fun(*args_hconsts):
-    if any(FrozenArray(x) != copy for x, copy in key.arrays):
+    if any(copy != x for x, copy in key.arrays):
       key.function = lambda: None  # The next conversion makes another one.
     num_args = len(args_hconsts) - num_consts
     args, const_args = split_list(args_hconsts, [num_args])

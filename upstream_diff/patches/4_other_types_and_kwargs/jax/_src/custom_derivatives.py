@@ -57,7 +57,7 @@ def closure_convert(fun: Callable, *example_args, **example_kwargs
       types.FunctionType, _jax.PjitFunction):
     return _closure_convert_for_avals(fun, *rest)[:2]
   converted_fun, hoisted, arrays = _closure_convert_cached(fun, *rest)
-  if any(FrozenArray(x) != copy for x, copy in arrays):
+  if any(copy != x for x, copy in arrays):
     _closure_convert_cached.evict_weakref(fun)
     converted_fun, hoisted, _ = _closure_convert_cached(fun, *rest)
   if hoisted:  # A cache must not keep tracers.
@@ -84,7 +84,7 @@ def _closure_convert_for_avals(fun, in_tree, in_avals,
                   in_tree, out_tree, debug_info.func_name)
 
   def converted_fun(*args, **kwargs):
-    if any(FrozenArray(x) != copy for x, copy in key.arrays):
+    if any(copy != x for x, copy in key.arrays):
       key.function = lambda: None  # The next conversion makes another one.
     args, const_args = split_list(args, [max(len(args) - num_consts, 0)])
     all_args, in_tree2 = tree_flatten((tuple(args), kwargs))
