@@ -179,7 +179,7 @@ def _closure_convert_for_avals(fun, in_tree, in_avals, debug_info, to_pytree, wa
     if to_pytree:
       const_args, *args = args
     else:
-      args, const_args = split_list(args, [max(len(args) - num_consts, 0)])
+      args, const_args = split_list(args, [len(args) - num_consts])
     all_args, in_tree2 = tree_flatten((tuple(args), kwargs))
     if (in_tree != in_tree2 or len(const_args) != num_consts
         or not all_leaves(const_args)):

@@ -48,7 +48,7 @@ class FrozenArray:
   # A copy of a NumPy array that compares bit by bit, also with an array, and
   # hashes a sample.
   def __init__(self, x: np.ndarray):
-    self.value = np.array(x, order="C")
+    self.value = np.array(x)
     self.value.setflags(write=False)
 
   def __hash__(self):
@@ -64,9 +64,9 @@ def _words(x):
   x = np.ascontiguousarray(x).reshape(-1).view(np.uint8)
   return x if x.size % 8 else x.view(np.uint64)
 
-_PLAIN = int, bool, str, bytes, type(None), type(Ellipsis)
+_PLAIN = int, bool, str, bytes, type(None)
 _SCALARS = {float, complex, *literals.typed_scalar_types,
-            *np.sctypeDict.values()} - {np.void, np.object_}
+            *np.sctypeDict.values()} - {np.void}
 # The attributes that determine what JAX makes anew in each trace, by its class.
 _ATTRIBUTES = {
     "AbstractRef": "inner_aval memory_space kind", "ClosedRule": "rule",
@@ -77,8 +77,8 @@ _ATTRIBUTES = {
     "WrappedFun": "f transforms params in_type"}
 _MEMOIZED = pe._memoize(lambda: None).__code__
 
-def _of_jax(*modules) -> bool:
-  return {str(m).partition(".")[0] for m in modules} <= {"jax", "jaxlib"}
+def _of_jax(module) -> bool:
+  return str(module).partition(".")[0] == "jax"
 
 class _KeyBuilder:
 
@@ -89,7 +89,7 @@ class _KeyBuilder:
 
   def identity(self, x):
     self.held.append(x)
-    return "id", id(x)
+    return id(x)
 
   def part(self, x):
     # What JAX holds. It does not change the containers that it made.
@@ -97,7 +97,10 @@ class _KeyBuilder:
     if t in (tuple, list, set, dict):
       return t, *map(self.part, x.items() if t is dict else x)
     if t is PyTreeDef:
-      return x.num_leaves, self.part(x.node_data()), self.part(x.children())
+      # The metadata belongs to its class, but for the list of keys of a dict.
+      data = x.node_data()
+      known = self.part if data and data[0] is dict else self.value
+      return known(data), self.part(x.children())
     if isinstance(x, core.Tracer):  # Its type is all that is used later.
       return x.aval
     if isinstance(x, np.ndarray):
@@ -129,9 +132,7 @@ class _KeyBuilder:
           return self.identity(object())
         names = _ATTRIBUTES[base.__name__].split()
         return t, *[self.part(getattr(x, n)) for n in names]
-    # An object of JAX that wraps a user's function has the module of that one.
-    homes = home, getattr(x, "__module__", home)
-    if isinstance(x, Array) or not _of_jax(*homes):
+    if isinstance(x, Array) or not _of_jax(home):
       return self.identity(x)
     if is_function or isinstance(x, core.Jaxpr):
       if x not in self.keys:
@@ -140,7 +141,7 @@ class _KeyBuilder:
       return self.keys[x]
     if names := getattr(t, "__dataclass_fields__", ()):
       return t, *[self.part(getattr(x, n)) for n in names]
-    return self.identity(x) if t.__eq__ is object.__eq__ else (t, x, hash(x))
+    return self.identity(x) if t.__eq__ is object.__eq__ else x
 
   def function(self, f):
     cells = [c.cell_contents for c in f.__closure__ or ()]

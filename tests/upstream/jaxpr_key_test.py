@@ -12,11 +12,10 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-import dataclasses
+import collections
 import functools
 import gc
 import itertools
-import operator
 import weakref
 
 from absl.testing import absltest, parameterized
@@ -27,10 +26,18 @@ import jax.numpy as jnp
 from jax import lax
 from jax._src import config
 from jax._src import core
+from jax._src import literals
 from jax._src import test_util as jtu
+from jax._src import util
+from jax._src.frozen_dict import FrozenDict
+from jax._src.state.types import AbstractRef
 
 jax.config.parse_flags_with_absl()
 
+
+probe_p = core.Primitive('probe')
+probe_p.multiple_results = True
+probe_p.def_abstract_eval(lambda x, **_: [x, x])
 
 def convert(make, *captured):
   # Converts `make(*captured)`, all that it captures being traced.
@@ -42,77 +49,148 @@ def convert(make, *captured):
   jax.eval_shape(trace, *captured)
   return converted[0]
 
+# A function of JAX is compared by its variables.
+of_jax = {'__name__': 'jax.test'}
+exec('''
+def function(x, default=None):
+  return lambda y=default, *, z=default: x
+
+class Unhashable:
+  __eq__ = lambda self, other: True
+''', of_jax)
+
+def convert_with(value, **kwargs):
+  f = of_jax['function'](value, **kwargs)
+  return convert(lambda: lambda x: probe_p.bind(x, f=f)[0])
+
 def with_jvp(rule):
   f = jax.custom_jvp(lambda x: x)
   f.defjvp(lambda p, t: (p[0], rule(t[0])))
   return f
 
+with_batching_rule = jax.custom_batching.custom_vmap(lambda x: x)
+with_batching_rule.def_vmap(lambda size, batched, x: (x, *batched))
+
+class State:
+  method = lambda self: None
+  other_method = lambda self: None
+
+@jax.tree_util.register_pytree_node_class
+class Node:
+  tree_flatten = lambda self: ((), [1])
+  tree_unflatten = classmethod(lambda *_: Node())
+
+Point = collections.namedtuple('Point', 'x')
+Size = collections.namedtuple('Size', 'x')
+
 
 class JaxprKeyTest(jtu.JaxTestCase):
 
   def assert_all_differ(self, functions):
-    for f, g in itertools.combinations(functions, 2):
-      self.assertNotEqual(f, g)
+    for (i, f), (j, g) in itertools.combinations(enumerate(functions), 2):
+      self.assertNotEqual(f, g, f'{i} and {j}')
 
   def assert_same(self, f, g):
     self.assertEqual((f, hash(f)), (g, hash(g)))
 
   def test_fresh_closures(self):
+    rule = with_jvp(lambda t: 2. * t)
     for make in (
         lambda a: lambda x: lax.scan(lambda c, y: (c * a + y, c[0]), x, x)[0],
         lambda a: lambda x: lax.cond(x[0] > 0, lambda: x * a, lambda: x),
         lambda a: lambda x: jnp.linalg.solve(jnp.outer(a, a), x),
+        lambda a: lambda x: with_batching_rule(rule(a * x)),
         lambda a: jax.grad(lambda x: jnp.sum(jax.nn.silu(x * a))),
         lambda a: lambda x: a * np.arange(3, dtype='float32') + float('nan')):
       self.assert_same(convert(make, jnp.ones(3, 'float32')),
                        convert(make, jnp.zeros(3, 'float32')))
 
-  def test_hoisted_values(self):
+  def test_programs(self):
     c = jnp.ones(3, 'float32')
+    def f(x):
+      return x
     self.assert_all_differ([convert(make, c, c) for make in (
         lambda a, b: lambda x: x * a + a, lambda a, b: lambda x: x * a + b,
         lambda a, b: lambda x: x * a + c, lambda a, b: lambda x: x * c + a,
         lambda a, b: lambda x: (x * a + b) * a,
-        lambda a, b: lambda x: (x * a + b) * b)])
+        lambda a, b: lambda x: (x * a + b) * b,
+        lambda a, b: f,  # Its name differs from that of the next one.
+        *[lambda a, b, f=f: lambda x: f(x) for f in (
+            lambda x: x, lambda x: (x,), lambda x: [x], lambda x: {1: x},
+            lambda x: {True: x}, lambda x: (x, None),
+            lambda x: jax.jit(lambda x, y: x - y)(x, 2. * x),
+            lambda x: jax.jit(lambda x, y: y - x)(x, 2. * x),
+            lambda x: lax.reduce_precision(x, 5, 3),
+            lambda x: lax.reduce_precision(x, 3, 5),
+            lambda x: lax.fori_loop(0, 2, lambda _, x: jnp.sin(x), x),
+            lambda x: lax.fori_loop(0, 2, lambda _, x: jnp.cos(x), x),
+            lambda x: probe_p.bind(x, a=1)[0], lambda x: probe_p.bind(x, b=1)[0],
+            lambda x: probe_p.bind(x, a=1)[1], jnp.sin,
+            jax.threefry_partitionable(False)(jnp.sin),
+            # Functions of the user's can have state.
+            with_jvp(lambda t: 2. * t), with_jvp(lambda t: 2. * t),
+            lambda x: jax.pure_callback(lambda x: x, x, x),
+            lambda x: jax.pure_callback(lambda x: x, x, x))])])
 
-  def test_scalars(self):
-    # Bit by bit, and with their types, as literals and as parameters.
-    probe_p = core.Primitive('probe')
-    probe_p.def_abstract_eval(lambda x, v: x)
-    values = [0., -0., 0, False, 0j, 1., 1, True, float('nan'), np.float32(1),
-              np.int8(1), np.uint32(0x7fc00001).view('float32')]
+  def test_values(self):
+    # Scalars compare bit by bit, and with their types.
+    scalars = [0., -0., 0, False, 0j, 1., 1, True, float('nan'), np.float32(1),
+               np.int8(1), np.uint32(0x7fc00001).view('float32')]
+    state, log, f = State(), [], lambda x: x
     self.assert_all_differ([
-        *[convert(lambda: lambda x: (x, v)) for v in values],
-        *[convert(lambda: lambda x: probe_p.bind(x, v=v)) for v in values]])
+        *[convert(lambda: lambda x: (x, v)) for v in scalars],
+        *map(convert_with, [
+            *scalars, np.float64(1), literals.TypedFloat(1., np.dtype(float)),
+            np.datetime64(1, 's'), np.datetime64(1, 'm'), 'a', b'a', None,
+            (), (1,), frozenset(), frozenset([1]), [], {}, set(), [1], {1},
+            {1: 1}, {1: 2}, Point(1), Size(1), state, state.method,
+            state.other_method, State().method, log.append, log.pop, f,
+            lambda x: x, functools.partial(f), functools.partial(f, 1),
+            functools.partial(f, x=1), functools.partial(print, 1),
+            jax.tree_util.Partial(f), jax.P('i'), util.Hashable(2),
+            util.Hashable(2.), FrozenDict({'a': 1}), FrozenDict({'a': True}),
+            *[AbstractRef(jax.typeof(jnp.ones(3)), kind=k) for k in (None, 'k')],
+            *map(jax.tree.structure, (1, None, (), [], (1,), {1: 1}))]),
+        convert_with(1, default=1)])
 
-  def test_structure(self):
-    self.assert_all_differ([convert(lambda: lambda x: tree(x)) for tree in (
-        lambda x: x, lambda x: (x,), lambda x: [x], lambda x: {1: x},
-        lambda x: {True: x}, lambda x: (x, None))])
+  def test_values_that_do_not_change(self):
+    state, log, f, array = State(), [], lambda x: x, jnp.ones(3)
+    for make in (
+        lambda: int('1000'), lambda: float('1e3'), lambda: complex('1e3'),
+        lambda: np.float32(1e3), lambda: np.datetime64(1, 's'), lambda: array,
+        lambda: str(1000), lambda: str(1000).encode(), lambda: frozenset([1e3]),
+        lambda: Point((1e3,)), lambda: [[1e3], {'a': 1e3}, {1e3}],
+        lambda: functools.partial(f, 1e3, x=Point(1e3)), lambda: state.method,
+        lambda: jax.tree_util.Partial(f, 1e3), lambda: log.append,
+        lambda: util.Hashable(1e3), lambda: util.Unhashable(1e3),
+        lambda: jax.P('i'), lambda: core.ShapedArray((3,), np.dtype('int8')),
+        lambda: jax.tree.structure({'a': [collections.OrderedDict(b=1)]})):
+      self.assert_same(convert_with(make()), convert_with(make()))
 
-  def test_parameters(self):
-    self.assert_all_differ([convert(lambda: lambda x: fun(x)) for fun in (
-        lambda x: lax.reduce_precision(x, 5, 3),
-        lambda x: lax.reduce_precision(x, 3, 5),
-        lambda x: jnp.dot(x, x, precision='high'), lambda x: jnp.dot(x, x),
-        lambda x: lax.fori_loop(0, 2, lambda _, x: jnp.sin(x), x),
-        lambda x: lax.fori_loop(0, 2, lambda _, x: jnp.cos(x), x))])
+  def test_values_that_can_change(self):
+    # Or that contain themselves, or that are an array, which is not read.
+    loop = []
+    loop.append(loop)
+    for make in (
+        State, lambda: lambda x: x, lambda: functools.partial(print, []),
+        lambda: util.Unhashable({}), lambda: np.zeros((), 'i4,i4')[()],
+        lambda: jax.tree.structure(Node()), lambda: loop, of_jax['Unhashable'],
+        lambda: jnp.ones(3), *[functools.partial(type('Subclass', (t,), {}), 1)
+                               for t in (int, str, Point)]):
+      self.assertNotEqual(convert_with(make()), convert_with(make()))
 
-  def test_name(self):
-    def f(x):
-      return x
-    self.assertNotEqual(convert(lambda: f), convert(lambda: lambda x: x))
-
-  @parameterized.parameters(3, 999)
+  @parameterized.parameters(7, 999)
   def test_numpy_array_changed_in_place(self, size):
     buffer = np.ones(size, 'float32')
     x = jnp.ones(3, 'float32')
-    fun = lambda x: x * jnp.sum(buffer)
+    fun = lambda x: (x * jnp.sum(buffer), buffer)
     f, g = convert(lambda: fun), convert(lambda: lambda x: fun(x))
     buffer[-1] = 2.
     self.assert_same(f, g)
     self.assertNotEqual(f, convert(lambda: fun))
-    self.assertAllClose(f(x), size * x)  # The last one was 1.
+    out, copy = f(x)
+    self.assertAllClose(out, size * x)  # The last one was 1.
+    self.assertFalse(copy.flags.writeable)
 
   def test_numpy_array_of_a_jitted_function(self):
     # The program refers to the array itself, which can change until it is
@@ -122,48 +200,10 @@ class JaxprKeyTest(jtu.JaxTestCase):
     self.assert_same(*[convert(lambda: lambda x: f(x)) for _ in range(2)])
     self.assertNotEqual(*[convert(lambda: lambda x: h(x)) for h in (f, g)])
     before = convert(lambda: lambda x: f(x))
-    arrays[0][:] = 2.
-    self.assertNotEqual(before, convert(lambda: lambda x: f(x)))
-
-  def test_arrays_of_jax(self):
-    # They are known by identity, as reading them would wait for a device.
-    a, b = (jnp.ones(3, 'float32') for _ in range(2))
-    f, g, h = (convert(lambda: lambda x: x * c) for c in (a, a, b))
-    self.assert_same(f, g)
-    self.assertNotEqual(f, h)
-
-  def test_rules(self):
-    # A rule is known by identity, as `jit` knows a function.
-    make = lambda f: lambda: lambda x: f(x)
-    f, g = with_jvp(lambda t: 2. * t), with_jvp(lambda t: 2. * t)
-    self.assert_same(convert(make(f)), convert(make(f)))
-    self.assertNotEqual(convert(make(f)), convert(make(g)))
-
-  def test_callbacks(self):
-    # They can have state.
-    make = lambda: lambda x: jax.pure_callback(lambda x: x, x, x)
-    self.assertNotEqual(convert(make), convert(make))
-
-  def test_callbacks_that_write(self):
-    logs = {}, {}
-    for log in logs:
-      write = functools.partial(operator.setitem, log, 'key')
-      f = convert(lambda: lambda x: jax.debug.callback(write, x))
-      jax.jit(lambda f, x: f(x), static_argnums=0)(f, jnp.ones(3, 'float32'))
-      jax.effects_barrier()
-    self.assertEqual([list(log) for log in logs], [['key']] * 2)
-
-  def test_structure_that_does_not_compare(self):
-    # Metadata with an array in it, whose equality is no bool.
-    @functools.partial(jax.tree_util.register_dataclass, data_fields=['value'],
-                       meta_fields=['info'])
-    @dataclasses.dataclass
-    class Node:
-      value: jax.Array
-      info: np.ndarray
-
-    make = lambda: lambda x: Node(x, np.ones(2))
-    self.assertNotEqual(convert(make), convert(make))
+    for value in 2., 1.:
+      arrays[0][:] = value
+      self.assertNotEqual(before, convert(lambda: lambda x: f(x)))
+      jax.eval_shape(before, np.ones(3, 'float32'))
 
   def test_programs_that_share_others(self):
     # There are 2 ** 16 paths through the program.
