@@ -61,7 +61,7 @@ class FrozenArray:
             and x.shape == y.shape and np.array_equal(_words(x), _words(y)))
 
 def _words(x):
-  x = np.ascontiguousarray(x).reshape(-1).view(np.uint8)
+  x = np.ascontiguousarray(x).ravel().view(np.uint8)
   return x if x.size % 8 else x.view(np.uint64)
 
 _PLAIN = int, bool, str, bytes, type(None)
@@ -104,8 +104,8 @@ class _KeyBuilder:
     if isinstance(x, core.Tracer):  # Its type is all that is used later.
       return x.aval
     if isinstance(x, np.ndarray):
-      self.arrays.append((x, FrozenArray(x)))
-      return self.identity(x), self.arrays[-1][1]
+      self.arrays.append((x, copy := FrozenArray(x)))
+      return self.identity(x), copy
     return self.value(x)
 
   def value(self, x):

@@ -30,7 +30,6 @@ from jax._src import literals
 from jax._src import test_util as jtu
 from jax._src import util
 from jax._src.frozen_dict import FrozenDict
-from jax._src.state.types import AbstractRef
 
 jax.config.parse_flags_with_absl()
 
@@ -46,7 +45,7 @@ def convert(make, *captured):
     x = jax.ShapeDtypeStruct((3,), 'float32')
     converted.append(jax.closure_convert(make(*captured), x)[0])
     return 0
-  jax.eval_shape(trace, *captured)
+  jax.make_jaxpr(trace)(*captured)
   return converted[0]
 
 # A function of JAX is compared by its variables.
@@ -109,6 +108,9 @@ class JaxprKeyTest(jtu.JaxTestCase):
     c = jnp.ones(3, 'float32')
     def f(x):
       return x
+    refs = jax.new_ref(c), jax.new_ref(c, kind='no_grad_no_remat')
+    self.assert_all_differ([
+        convert(lambda r: lambda x: x * r[...], r) for r in refs])
     self.assert_all_differ([convert(make, c, c) for make in (
         lambda a, b: lambda x: x * a + a, lambda a, b: lambda x: x * a + b,
         lambda a, b: lambda x: x * a + c, lambda a, b: lambda x: x * c + a,
@@ -149,7 +151,6 @@ class JaxprKeyTest(jtu.JaxTestCase):
             functools.partial(f, x=1), functools.partial(print, 1),
             jax.tree_util.Partial(f), jax.P('i'), util.Hashable(2),
             util.Hashable(2.), FrozenDict({'a': 1}), FrozenDict({'a': True}),
-            *[AbstractRef(jax.typeof(jnp.ones(3)), kind=k) for k in (None, 'k')],
             *map(jax.tree.structure, (1, None, (), [], (1,), {1: 1}))]),
         convert_with(1, default=1)])
 
