@@ -45,8 +45,7 @@ nox.options.stop_on_first_error = False
 
 # The last release of each minor version, on a Python that it supports.
 VERSIONS = {"0.10.2": "3.11", "0.11.2": "3.13", "0.12.0.1": "3.13"}
-LONG_SUITES = ("tests/closures/composition_test.py",
-               "tests/closures/random_stacks_test.py")
+LONG_SUITES = ("tests/closures/composition_test.py",)
 SOME_SUITES = "upstream", "odeint", "processes"
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent

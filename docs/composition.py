@@ -84,11 +84,11 @@ def outcomes(side, names):
 
   @functools.cache
   def expected(stack, kind):
-    return stack(cases.Problem(kind, cases.root_straight_through))
+    return stacks.evaluate(stack, kind, cases.root_straight_through)
 
   def outcome(stack, kind, way):
     try:
-      actual = stack(cases.Problem(kind, cases.WAYS[way]))
+      actual = stacks.evaluate(stack, kind, cases.WAYS[way])
       jax.tree.map(lambda x, y: np.testing.assert_allclose(
           *(np.asarray(z).astype("complex128") for z in (x, y)),
           **cases.tolerance(kind)), actual, expected(stack, kind))
@@ -103,10 +103,10 @@ def outcomes(side, names):
       return LEAKED if leaked else type(error).__name__
     return RIGHT
 
-  for name, stack in {**stacks.REVERSE, **stacks.FORWARD}.items():
+  for name, stack in stacks.STACKS.items():
     for kind in cases.KINDS if not names or name in names else ():
       for way in cases.WAYS:
-        if way == "custom_jvp" or name in stacks.REVERSE:
+        if stacks.has_derivatives(stack, way):
           yield jax.__version__, way, name, kind, outcome(stack, kind, way)
 
 

@@ -97,65 +97,51 @@ class Kind(NamedTuple):
   value: Callable[[], Any]  # An example of `c`.
   spread: Callable[[Any, int], Any]  # So many variations of `c`, stacked.
   close_over: Callable[[Callable, Any, Any], Callable]  # root, theta, c -> f
-  coarse: bool = False  # Derivatives are rounded to bfloat16 on their way.
 
 KINDS = {}
 
-def _cubic(x, a, b):
-  return x ** 3 + a * x - b
+def _kind(value, spread, name=None):
+  def register(close_over):
+    KINDS[name or close_over.__name__] = Kind(value, spread, close_over)
+    return close_over
+  return register
 
 def spread_float(x, n):
   return x[None] * (1 + .1 * jnp.arange(n, dtype=x.dtype))[:, None]
 
-def _spread_int(i, n):
-  return (i + jnp.arange(n, dtype=i.dtype)) % 3
+_float = lambda: jnp.array([.9, .7]), spread_float
+_complex = lambda: jnp.array([.5 + .3j, .2 + .7j]), spread_float
+_bfloat16 = lambda: jnp.array([.5, .75], jnp.bfloat16), spread_float
+_int = (lambda: jnp.array(1),
+        lambda i, n: (i + jnp.arange(n, dtype=i.dtype)) % 3)
+_bool = (lambda: jnp.array([True, False]),
+         lambda mask, n: mask[None] ^ (jnp.arange(n) % 2 == 1)[:, None])
 
-def _spread_bool(mask, n):
-  return mask[None] ^ (jnp.arange(n) % 2 == 1)[:, None]
+def _cubic(x, a, b):
+  return x ** 3 + a * x - b
 
-_spread_key = jax.random.split
-
-def _float():
-  return jnp.array([.9, .7])
-
-def _complex():
-  return jnp.array([.5 + .3j, .2 + .7j])
-
-def _bfloat16():
-  return jnp.array([.5, .75], jnp.bfloat16)
-
-def _int():
-  return jnp.array(1)
-
-def _bool():
-  return jnp.array([True, False])
-
-def _kind(value, spread, name=None, **kwargs):
-  def register(close_over):
-    key = name or close_over.__name__
-    KINDS[key] = Kind(value, spread, close_over, **kwargs)
-    return close_over
-  return register
-
-_TABLE = np.array([.6, .9, 1.2])
-
-def _lookup(i, dtype):
-  return jnp.asarray(_TABLE, dtype)[i]
-
-@_kind(_float, spread_float, "float")
+@_kind(*_float, "float")
 def _capture_float(root, theta, c):
   w = theta * c
   return lambda x: _cubic(x, 1 + w ** 2, w)
 
-@_kind(_float, spread_float)
+@_kind(*_float)
 def float_unperturbed(root, theta, c):
   return lambda x: _cubic(x, 1 + c ** 2, theta)
 
 # Captures both what is differentiated and what is not, as does bfloat16.
-@_kind(_complex, spread_float, "complex")
+@_kind(*_complex, "complex")
 def _capture_complex(root, theta, c):
   w = theta.astype(c.dtype) * c
   return lambda x: _cubic(x, 1 + (w * w.conj()).real, (w + c).real + w.imag)
+
+@_kind(*_bfloat16)
+def bfloat16(root, theta, c):
+  w = theta.astype(c.dtype) * c
+  return lambda x: _cubic(x, 1 + w.astype(x.dtype) ** 2,
+                          (w + c).astype(x.dtype))
+
+_TABLE = np.array([.6, .9, 1.2])
 
 @functools.cache
 def _concrete_table():
@@ -163,46 +149,37 @@ def _concrete_table():
     return jnp.asarray(_TABLE, jnp.result_type(float))
 
 # Captures an array beside it that is concrete, and stays in the function.
-@_kind(_int, _spread_int, "int")
+@_kind(*_int, "int")
 def _capture_int(root, theta, c):
   table = _concrete_table()
   return lambda x: _cubic(x, 1 + theta ** c, theta * table[c])
 
-@_kind(_bool, _spread_bool, "bool")
+@_kind(*_bool, "bool")
 def _capture_bool(root, theta, c):
   return lambda x: _cubic(x, 1., jnp.where(c, theta, theta ** 2))
 
-@_kind(lambda: jax.random.key(0), _spread_key)
-def key(root, theta, c):
+@_kind(lambda: jax.random.PRNGKey(0), jax.random.split, "raw_key")
+@_kind(lambda: jax.random.key(0), jax.random.split, "key")
+def _capture_key(root, theta, c):
   return lambda x: _cubic(
       x, 1., theta * (.5 + jax.random.uniform(c, (2,), x.dtype)))
-
-@_kind(lambda: jax.random.PRNGKey(0), _spread_key)
-def raw_key(root, theta, c):
-  return lambda x: _cubic(
-      x, 1., theta * (.5 + jax.random.uniform(c, (2,), x.dtype)))
-
-@_kind(_bfloat16, spread_float, coarse=True)
-def bfloat16(root, theta, c):
-  w = theta.astype(c.dtype) * c
-  return lambda x: _cubic(x, 1 + w.astype(x.dtype) ** 2,
-                          (w + c).astype(x.dtype))
 
 # Its residuals, a float and the mask, are captured through the function.
-@_kind(_bool, _spread_bool)
+@_kind(*_bool)
 def vjp_function(root, theta, c):
   _, vjp = jax.vjp(lambda y: lax.select(c, jnp.sin(theta * y), theta * y),
                    jnp.ones_like(theta))
   return lambda x: _cubic(x, 1., theta) + vjp(x)[0]
 
-@_kind(_int, _spread_int)
+@_kind(*_int)
 def converted_function(root, theta, c):
-  g, aux = jax.closure_convert(lambda x: theta * _lookup(c, x.dtype) * x,
-                               jnp.ones_like(theta))
+  g, aux = jax.closure_convert(
+      lambda x: theta * jnp.asarray(_TABLE, x.dtype)[c] * x,
+      jnp.ones_like(theta))
   return lambda x: _cubic(x, 1., theta) + g(x, *aux)
 
 # The inner closure captures what the outer one does and the argument of that.
-@_kind(_bool, _spread_bool)
+@_kind(*_bool)
 def nested_root(root, theta, c):
   def f(x):
     rhs = theta + .2 * x
@@ -210,7 +187,7 @@ def nested_root(root, theta, c):
         lambda y: _cubic(y, 1. + c.astype(y.dtype), rhs), jnp.ones_like(x))
   return f
 
-@_kind(_float, spread_float)
+@_kind(*_float)
 def captured_twice(root, theta, c):
   inner = lambda x: theta * c * x
   def f(x):
@@ -219,40 +196,14 @@ def captured_twice(root, theta, c):
   return f
 
 # The inner function has a rule of its own, as well.
-@_kind(_bool, _spread_bool)
+@_kind(*_bool)
 def jitted_function(root, theta, c):
   inner = jax.jit(lambda x: jax.nn.relu(jnp.where(c, theta, 1.) * x))
   return lambda x: _cubic(x, 1., theta) + inner(x)
 
 
 def tolerance(kind: str) -> dict[str, float]:
-  if KINDS[kind].coarse:
+  if kind == "bfloat16":  # Derivatives are rounded to it on their way.
     return dict(atol=2e-2, rtol=2e-2)
   double = jax.config.jax_enable_x64
   return dict(atol=1e-9, rtol=1e-9) if double else dict(atol=2e-4, rtol=2e-4)
-
-
-class Problem:
-  """What a stack works on: a function of theta and `c`, and their values."""
-
-  def __init__(self, kind: str, root: Callable,
-               close_over: Callable | None = None):
-    self._root = root
-    self._close_over = close_over or KINDS[kind].close_over
-    self._spread = KINDS[kind].spread
-    self.theta = jnp.array([.8, 1.1])
-    self.c = KINDS[kind].value()
-
-  def solve(self, theta, c, index=None):
-    f = self._close_over(self._root, theta, c)
-    if index is None:
-      return self._root(f, jnp.ones_like(theta))
-    # For loops to capture their own counter.
-    g = lambda x: f(x) + .1 * index.astype(x.dtype) * x
-    return self._root(g, jnp.ones_like(theta))
-
-  def loss(self, *args):
-    return jnp.sum(jnp.sin(self.solve(*args)))
-
-  def spread(self, n):
-    return spread_float(self.theta, n), self._spread(self.c, n)

@@ -12,14 +12,15 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Stacks of transformations, each applied to a function of theta and a capture.
+"""Stacks of transformations of a solver whose closure captures a value.
 
-A stack takes a `capture_kinds.Problem`, and returns values and derivatives. It
-names `c`, the captured value, as an argument of whatever it transforms, so that
-`c` is traced there.
+A layer transforms a function of theta, a vector of two, and of `c`, the captured
+value, whose result is a list of inexact arrays, and returns such a function. So
+layers fit together in any order. Each names `c` as an argument of whatever it
+transforms, so that `c` is traced there.
 """
 
-from functools import partial
+import functools
 
 import numpy as np
 
@@ -28,340 +29,208 @@ import jax.numpy as jnp
 from jax import lax
 from jax.sharding import Mesh, PartitionSpec as P
 
+from capture_kinds import KINDS, spread_float
+
 NUM_DEVICES = 8
 
-REVERSE = {}  # Stacks that need reverse mode alone, so either kind of rule.
-FORWARD = {}  # Those that need a forward rule.
+LAYERS = {}
 
-def _reverse(stack):
-  REVERSE[stack.__name__] = stack
-  return stack
+def _layer(make, name=None):
+  # `make(f, spread)` returns the function that `f` is transformed to, where
+  # `spread(c, n)` makes a batch of `c`.
+  LAYERS[name or make.__name__.removeprefix("_")] = make
+  return make
 
-def _forward(stack):
-  FORWARD[stack.__name__] = stack
-  return stack
+def _sum(outs):
+  return sum(jnp.sum(jnp.sin(x)) for x in outs)
 
+for _transform in jax.grad, jax.value_and_grad, jax.jacrev, jax.jacfwd:
+  def _derivative(f, spread, transform=_transform):
+    g = transform(lambda theta, c: _sum(f(theta, c)))
+    return lambda theta, c: jax.tree.leaves(g(theta, c))
+  _layer(_derivative, _transform.__name__)
 
-# grad, jit and vmap.
-
-@_reverse
-def grad(p):
-  return jax.grad(p.loss)(p.theta, p.c)
-
-@_reverse
-def value_and_grad(p):
-  return jax.value_and_grad(p.loss)(p.theta, p.c)
-
-@_reverse
-def jit_of_grad(p):
-  return jax.jit(jax.grad(p.loss))(p.theta, p.c)
-
-@_reverse
-def grad_of_jit(p):
-  return jax.grad(jax.jit(p.loss))(p.theta, p.c)
-
-@_reverse
-def jit_of_value_and_grad_of_jit(p):
-  return jax.jit(jax.value_and_grad(jax.jit(p.loss)))(p.theta, p.c)
-
-@_reverse
-def vjp_of_all_arguments(p):
+@_layer
+def vjp_of_all_arguments(f, spread):
   # The captured value gets a JVP tracer too, though its tangent type be float0.
-  value, vjp = jax.vjp(p.loss, p.theta, p.c)
-  theta_bar, _ = vjp(jnp.ones_like(value))
-  return value, theta_bar
+  def g(theta, c):
+    outs, vjp = jax.vjp(f, theta, c)
+    return [*outs, vjp([jnp.cos(x) for x in outs])[0]]
+  return g
 
-@_reverse
-def vmap_of_grad(p):
-  return jax.vmap(jax.grad(p.loss))(*p.spread(3))
+@_layer
+def jvp(f, spread):
+  def g(theta, c):
+    outs, outs_dot = jax.jvp(lambda theta: f(theta, c), (theta,),
+                             (jnp.cos(theta),))
+    return outs + outs_dot
+  return g
 
-@_reverse
-def vmap_of_grad_unbatched_capture(p):
-  thetas, _ = p.spread(3)
-  return jax.vmap(jax.grad(p.loss), (0, None))(thetas, p.c)
+@_layer
+def linearize(f, spread):
+  def g(theta, c):
+    outs, f_jvp = jax.linearize(lambda theta: f(theta, c), theta)
+    return outs + f_jvp(jnp.cos(theta))
+  return g
 
-@_reverse
-def vmap_of_grad_unbatched_theta(p):
-  _, cs = p.spread(3)
-  return jax.vmap(jax.grad(p.loss), (None, 0))(p.theta, cs)
+_layer(lambda f, spread: jax.jit(f), "jit")
+_layer(lambda f, spread: jax.checkpoint(f), "remat")
 
-@_reverse
-def grad_of_vmap(p):
-  thetas, cs = p.spread(3)
-  return jax.grad(lambda thetas, cs: jax.vmap(p.loss)(thetas, cs).sum())(
-      thetas, cs)
+def _vmap(f, spread, axes=(0, 0)):
+  def g(theta, c):
+    return jax.vmap(f, axes)(
+        *[batch(x, 2) if axis == 0 else x for axis, batch, x in
+          zip(axes, (spread_float, spread), (theta, c))])
+  return g
 
-@_reverse
-def grad_of_vmap_unbatched_theta(p):
-  _, cs = p.spread(3)
-  return jax.grad(lambda theta, cs: jax.vmap(p.loss, (None, 0))(theta, cs).sum()
-                  )(p.theta, cs)
+_layer(_vmap)
+_layer(functools.partial(_vmap, axes=(None, 0)), "vmap_unbatched_theta")
+_layer(functools.partial(_vmap, axes=(0, None)), "vmap_unbatched_capture")
 
-@_reverse
-def jit_of_vmap_of_grad(p):
-  return jax.jit(jax.vmap(jax.grad(p.loss)))(*p.spread(3))
+@_layer
+def shard_map(f, spread):
+  # The leading axes of theta and `c` are split over the devices.
+  def g(theta, c):
+    mesh = Mesh(np.array(jax.devices()[:NUM_DEVICES]), ("i",))
+    # Without jit, each operation would run on each device in turn.
+    return jax.jit(jax.shard_map(
+        jax.vmap(f), mesh=mesh, in_specs=P("i"), out_specs=P("i")))(
+            spread_float(theta, NUM_DEVICES), spread(c, NUM_DEVICES))
+  return g
 
-@_reverse
-def vmap_of_vmap_of_grad(p):
-  thetas, cs = p.spread(3)
-  inner = jax.vmap(jax.value_and_grad(p.loss), (0, None))
-  return jax.vmap(inner, (None, 0))(thetas, cs)
+def _scan(f, spread, carry=False):
+  def g(theta, c):
+    def step(s, c):
+      theta_, c = (theta, s[1]) if carry else (theta, c)
+      outs = f(theta_ * (1. + .1 * jnp.sin(s[0])), c)
+      return (s[0] + .1 * _sum(outs), spread(s[1], 2)[1]), outs
+    (s, _), outs = lax.scan(step, (jnp.zeros(()), c), spread(c, 2))
+    return [s, *outs]
+  return g
 
+_layer(_scan)
+_layer(functools.partial(_scan, carry=True), "scan_of_carry")
 
+@_layer
+def map(f, spread):
+  return lambda theta, c: lax.map(lambda c: f(theta, c), spread(c, 2))
 
-# Control flow.
+@_layer
+def scan_capturing_its_index(f, spread):
+  def g(theta, c):
+    step = lambda s, i: (s, f(theta * (1. + .1 * i), c))
+    return lax.scan(step, None, jnp.arange(2))[1]
+  return g
 
-@_reverse
-def grad_of_scan(p):
-  _, cs = p.spread(3)
-  def rollout(theta, cs):
-    step = lambda s, c: (s + .1 * p.loss(theta * (1. + .1 * s), c),) * 2
-    return lax.scan(step, jnp.zeros(()), cs)[1].sum()
-  return jax.grad(rollout)(p.theta, cs)
+def _fori_loop(f, spread, num_steps=lambda theta: 2):
+  # Of fixed length, so that it differentiates in reverse mode.
+  def g(theta, c):
+    cs = spread(c, 2)
+    step = lambda i, theta: theta * (1. + .1 * jnp.sin(_sum(f(theta, cs[i]))))
+    return [lax.fori_loop(0, num_steps(theta), step, theta)]
+  return g
 
-@_reverse
-def jit_of_grad_of_scan_capturing_its_index(p):
-  def rollout(theta, c):
-    step = lambda s, i: (s + p.loss(theta, c, i), None)
-    return lax.scan(step, jnp.zeros(()), jnp.arange(3))[0]
-  return jax.jit(jax.value_and_grad(rollout))(p.theta, p.c)
+_layer(_fori_loop)
+_layer(functools.partial(
+    _fori_loop, num_steps=lambda theta: 2 + 0 * theta[0].astype(int)),
+       "while_loop")
 
-@_reverse
-def scan_of_grad(p):
-  def rollout(theta, cs):
-    step = lambda theta, c: (theta - .1 * jax.grad(p.loss)(theta, c), theta)
-    return lax.scan(step, theta, cs)
-  return rollout(*(p.theta, p.spread(3)[1]))
+def _branch(f, spread, choose=lambda i, f, g, *args: lax.cond(
+    i == 0, f, g, *args)):
+  def g(theta, c):
+    def other(theta, c):
+      return [jnp.broadcast_to(theta.sum().astype(x.dtype), x.shape)
+              for x in jax.eval_shape(f, theta, c)]
+    return choose(jnp.int32(theta[0] < 0.), f, other, theta, c)
+  return g
 
-@_reverse
-def jit_of_grad_of_scan_of_remat(p):
-  _, cs = p.spread(3)
-  def rollout(theta, cs):
-    step = jax.checkpoint(lambda s, c: (s + p.loss(theta, c), None))
-    return lax.scan(step, jnp.zeros(()), cs)[0]
-  return jax.jit(jax.grad(rollout))(p.theta, cs)
+_layer(_branch, "cond")
+_layer(functools.partial(_branch, choose=lambda i, f, g, *args: lax.switch(
+    i, [f, g, g], *args)), "switch")
 
-def _cond(loss, theta, c):
-  return lax.cond(theta[0] > 0., loss, lambda theta, c: theta.sum(), theta, c)
+# The user's own rules around the solver.
 
-@_reverse
-def grad_of_cond(p):
-  return jax.grad(partial(_cond, p.loss))(p.theta, p.c)
+def _custom_vjp(f, spread, late=False):
+  # The residual is a vjp function, or what it takes to make one.
+  vjp = lambda theta, c: jax.vjp(lambda theta: f(theta, c), theta)
+  g = jax.custom_vjp(lambda theta, c: f(theta, c))
+  def bwd(res, outs_bar):
+    f_vjp = vjp(*res)[1] if late else res
+    return *f_vjp(outs_bar), None
+  g.defvjp(lambda theta, c: (f(theta, c), (theta, c)) if late else vjp(theta, c),
+           bwd)
+  return g
 
-@_reverse
-def cond_of_grad(p):
-  return lax.cond(p.theta[0] > 0., jax.grad(p.loss), lambda theta, c: theta,
-                  p.theta, p.c)
+_layer(_custom_vjp)
+_layer(functools.partial(_custom_vjp, late=True),
+       "custom_vjp_with_grad_in_rule")
 
-@_reverse
-def grad_of_switch(p):
-  def choose(theta, c, i):
-    branches = [lambda theta, c: theta.sum(), p.loss,
-                lambda theta, c: 2. * theta.sum()]
-    return lax.switch(i, branches, theta, c)
-  return jax.jit(jax.grad(choose))(p.theta, p.c, 1)
+@_layer
+def custom_jvp(f, spread):
+  # Its rule uses reverse mode, since not all that it is put around has another.
+  g = jax.custom_jvp(lambda theta, c: f(theta, c))
+  @g.defjvp
+  def rule(primals, tangents):
+    jac = jax.jacrev(f)(*primals)
+    return f(*primals), [jnp.tensordot(j, tangents[0], 1) for j in jac]
+  return g
 
-@_reverse
-def jit_of_grad_of_fori_loop(p):
-  # With a fixed number of iterations, which makes it a scan.
-  def rollout(theta, c):
-    return lax.fori_loop(0, 3, lambda i, s: s + p.loss(theta, c, i),
-                         jnp.zeros(()))
-  return jax.jit(jax.grad(rollout))(p.theta, p.c)
+def _with_mode(f, spread, mode):
+  def g(theta, c):
+    with mode():
+      return f(theta, c)
+  return g
 
-@_reverse
-def while_loop_of_grad(p):
-  def descend(n, theta, c):
-    def step(carry):
-      i, theta = carry
-      return i + 1, theta - .1 * jax.grad(p.loss)(theta, c)
-    return lax.while_loop(lambda carry: carry[0] < n, step, (0, theta))[1]
-  return jax.jit(descend)(3, p.theta, p.c)
-
-@_reverse
-def while_loop(p):
-  # Cannot be differentiated in reverse mode.
-  def rollout(n, theta, c):
-    return lax.fori_loop(0, n, lambda i, s: s + p.loss(theta, c, i),
-                         jnp.zeros(()))
-  return jax.jit(rollout)(3, p.theta, p.c)
-
-@_reverse
-def grad_of_map(p):
-  thetas, cs = p.spread(3)
-  loss = lambda theta, cs: lax.map(lambda c: p.loss(theta, c), cs).sum()
-  return jax.grad(loss)(p.theta, cs)
-
-@_reverse
-def map_of_grad(p):
-  return lax.map(lambda args: jax.grad(p.loss)(*args), p.spread(3))
-
-
-# remat, derivatives of higher order, and Jacobians.
-
-@_reverse
-def grad_of_remat(p):
-  return jax.grad(jax.checkpoint(p.loss))(p.theta, p.c)
-
-@_reverse
-def grad_of_remat_of_jit(p):
-  return jax.grad(jax.checkpoint(jax.jit(p.loss)))(p.theta, p.c)
-
-@_reverse
-def jit_of_jacrev(p):
-  return jax.jit(jax.jacrev(p.solve))(p.theta, p.c)
-
-@_reverse
-def hessian_by_reverse_over_reverse(p):
-  return jax.jit(jax.jacrev(jax.grad(p.loss)))(p.theta, p.c)
-
-@_forward
-def hessian(p):
-  return jax.jit(jax.hessian(p.loss))(p.theta, p.c)
-
-@_forward
-def jacfwd(p):
-  return jax.jacfwd(p.solve)(p.theta, p.c)
-
-@_forward
-def jvp(p):
-  return jax.jvp(lambda theta: jax.jit(p.solve)(theta, p.c), (p.theta,),
-                 (jnp.cos(p.theta),))
-
-@_forward
-def jit_of_jvp(p):
-  @jax.jit
-  def derivative(theta, c):
-    return jax.jvp(lambda theta: p.solve(theta, c), (theta,), (theta,))
-  return derivative(p.theta, p.c)
-
-@_forward
-def linearize(p):
-  value, f_jvp = jax.linearize(lambda theta: jax.jit(p.solve)(theta, p.c),
-                               p.theta)
-  return value, f_jvp(jnp.cos(p.theta))
-
-@_forward
-def vmap_of_linearize(p):
-  def derivative(theta, c):
-    value, f_jvp = jax.linearize(lambda theta: p.solve(theta, c), theta)
-    return value, f_jvp(theta)
-  return jax.vmap(derivative)(*p.spread(3))
-
-@_forward
-def jvp_of_grad(p):
-  @jax.jit
-  def derivative(theta, c):
-    return jax.jvp(lambda theta: jax.grad(p.loss)(theta, c), (theta,), (theta,))
-  return derivative(p.theta, p.c)
-
-@_forward
-def grad_of_jvp(p):
-  def derivative(theta, c):
-    return jax.jvp(lambda theta: p.loss(theta, c), (theta,), (theta,))[1]
-  return jax.jit(jax.grad(derivative))(p.theta, p.c)
-
-@_forward
-def jvp_of_while_loop(p):
-  @jax.jit
-  def derivative(n, theta, c):
-    def rollout(theta):
-      return lax.fori_loop(0, n, lambda i, s: s + p.loss(theta, c, i),
-                           jnp.zeros(()))
-    return jax.jvp(rollout, (theta,), (theta,))
-  return derivative(3, p.theta, p.c)
+# This turns caches off, too.
+_layer(functools.partial(_with_mode, mode=jax.checking_leaks),
+       "checking_leaks")
+_layer(functools.partial(_with_mode, mode=jax.disable_jit), "disable_jit")
 
 
-# Inside of a custom derivative of the user's.
+REVERSE = {"grad", "value_and_grad", "jacrev", "vjp_of_all_arguments"}
+FORWARD = {"jvp", "linearize", "jacfwd"}
+CUSTOM = {"custom_vjp", "custom_vjp_with_grad_in_rule", "custom_jvp"}
+_SCANS = {"scan", "scan_of_carry", "scan_capturing_its_index", "map",
+          "fori_loop"}
 
-def _with_custom_vjp(loss):
-  # Its residual is a vjp function, which holds what the solver's rule saved.
-  @jax.custom_vjp
-  def f(theta, c):
-    return loss(theta, c)
-  def f_fwd(theta, c):
-    return jax.vjp(lambda theta: loss(theta, c), theta)
-  def f_bwd(vjp, value_bar):
-    return *vjp(value_bar), None
-  f.defvjp(f_fwd, f_bwd)
-  return f
+# By name, from the outside to the inside.
+STACKS = {"_of_".join(stack.split()): stack for stack in (
+    "grad", "value_and_grad", "jit grad", "grad jit", "jit value_and_grad jit",
+    "vjp_of_all_arguments", "vmap grad", "vmap_unbatched_capture grad",
+    "vmap_unbatched_theta grad", "grad vmap", "grad vmap_unbatched_theta",
+    "jit vmap grad", "vmap_unbatched_theta vmap_unbatched_capture grad",
+    "grad scan", "jit grad scan_capturing_its_index", "scan grad",
+    "jit grad scan remat", "grad cond", "cond grad", "jit grad switch",
+    "jit grad fori_loop", "jit while_loop grad", "jit while_loop", "grad map",
+    "map grad", "grad remat", "grad remat jit", "jit jacrev", "jit jacrev grad",
+    "jit jacfwd grad", "jacfwd", "jvp jit", "jit jvp", "linearize jit",
+    "vmap linearize", "jit jvp grad", "jit grad jvp", "jit jvp while_loop",
+    "grad custom_vjp", "vmap grad custom_vjp", "grad custom_jvp",
+    "jit grad custom_vjp_with_grad_in_rule", "shard_map grad",
+    "jit grad shard_map", "checking_leaks jit vmap grad",
+    "checking_leaks jit grad", "disable_jit vmap grad")}
 
-def _with_grad_in_rule(loss):
-  @jax.custom_vjp
-  def f(theta, c):
-    return loss(theta, c)
-  def f_fwd(theta, c):
-    return loss(theta, c), (theta, c)
-  def f_bwd(res, value_bar):
-    return value_bar * jax.grad(loss)(*res), None
-  f.defvjp(f_fwd, f_bwd)
-  return f
+def has_derivatives(stack: str, way: str) -> bool:
+  """Whether the layers differentiate a solver with this kind of rule."""
+  forward, reverse, order, max_order = way == "custom_jvp", True, 0, 2
+  for name in reversed(stack.split()):
+    if (name in REVERSE | CUSTOM and not reverse or name in CUSTOM and order
+        or name in FORWARD and not forward):
+      return False
+    if name in _SCANS and way == "custom_jvp":
+      # JAX 0.10 forgets the rules of custom_jvp functions in the second
+      # reverse derivative of a scan, with or without closures.
+      max_order = min(max_order, order + 1)
+    forward &= name not in CUSTOM
+    reverse &= name != "while_loop"
+    order += name in REVERSE | FORWARD | CUSTOM
+  # More derivatives would lose too many digits in single precision.
+  return order <= max_order
 
-def _with_custom_jvp(loss):
-  @jax.custom_jvp
-  def f(theta, c):
-    return loss(theta, c)
-  @f.defjvp
-  def f_jvp(primals, tangents):
-    value, grad = jax.value_and_grad(loss)(*primals)
-    return value, jnp.vdot(grad, tangents[0])
-  return f
-
-@_reverse
-def grad_of_custom_vjp(p):
-  return jax.grad(_with_custom_vjp(p.loss))(p.theta, p.c)
-
-@_reverse
-def vmap_of_grad_of_custom_vjp(p):
-  return jax.vmap(jax.grad(_with_custom_vjp(p.loss)))(*p.spread(3))
-
-@_reverse
-def jit_of_grad_of_custom_vjp_with_grad_in_rule(p):
-  return jax.jit(jax.grad(_with_grad_in_rule(p.loss)))(p.theta, p.c)
-
-@_reverse
-def grad_of_custom_jvp(p):
-  return jax.grad(_with_custom_jvp(p.loss))(p.theta, p.c)
-
-@_reverse
-def jvp_of_custom_jvp(p):
-  # Whose rule uses reverse mode.
-  f = jax.jit(_with_custom_jvp(p.loss))
-  return jax.jvp(lambda theta: f(theta, p.c), (p.theta,), (p.theta,))
-
-
-# On several devices, the leading axes of theta and `c` being split over them.
-
-def _sharded(f):
-  mesh = Mesh(np.array(jax.devices()[:NUM_DEVICES]), ("i",))
-  # Without jit, each operation would run on each device in turn.
-  return jax.jit(jax.shard_map(jax.vmap(f), mesh=mesh, in_specs=P("i"),
-                               out_specs=P("i")))
-
-@_reverse
-def shard_map_of_grad(p):
-  return _sharded(jax.grad(p.loss))(*p.spread(NUM_DEVICES))
-
-@_reverse
-def grad_of_shard_map(p):
-  f = _sharded(p.loss)
-  return jax.jit(jax.grad(lambda thetas, cs: f(thetas, cs).sum()))(
-      *p.spread(NUM_DEVICES))
-
-
-# In another mode of JAX. Checking for leaks also turns caches off.
-
-@_reverse
-def checking_leaks_jit_of_vmap_of_grad(p):
-  with jax.checking_leaks():
-    return jit_of_vmap_of_grad(p)
-
-@_reverse
-def checking_leaks_jit_of_grad(p):
-  with jax.checking_leaks():
-    return jit_of_grad(p)
-
-@_reverse
-def disable_jit_vmap_of_grad(p):
-  with jax.disable_jit():
-    return jax.vmap(jax.grad(p.loss))(*p.spread(3))
+def evaluate(stack: str, kind: str, root) -> list[jax.Array]:
+  """Applies a stack to the solver `root` for a closure of that kind."""
+  value, spread, close_over = KINDS[kind]
+  f = lambda theta, c: [root(close_over(root, theta, c), jnp.ones_like(theta))]
+  for name in reversed(stack.split()):
+    f = LAYERS[name](f, spread)
+  return f(jnp.array([.8, 1.1]), value())
