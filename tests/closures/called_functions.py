@@ -14,9 +14,8 @@
 
 """Functions that closures call: custom rules, callbacks, other solvers.
 
-``KINDS`` has what people write into the dynamics of an equation, as functions
-of ``a`` and ``y``. All functions are at top level, so that two closures over
-one kind share the function that they call.
+``CALLED`` has what people write into the dynamics of an equation, as functions
+of a matrix. They are at top level, so that two closures over one share it.
 """
 
 from functools import partial
@@ -26,71 +25,35 @@ import numpy as np
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jax.custom_batching import custom_vmap
 from jax.custom_derivatives import closure_to_pytree, linear_call
-from jax.experimental import io_callback
 from jax.experimental import pallas as pl
 from jax.experimental.ode import odeint
 
+from capture_kinds import root_straight_through, WAYS
 
-@jax.custom_jvp
-def jvp_rule(x):
-  return jnp.sin(x)
 
-@jvp_rule.defjvp
-def _jvp_rule(primals, tangents):
-  return jvp_rule(*primals), jnp.cos(primals[0]) * tangents[0]
+jvp_rule = jax.custom_jvp(jnp.sin)
+jvp_rule.defjvps(lambda t, ans, x: jnp.cos(x) * t)
 
-@jax.custom_jvp
-def jvp_rules(x):
-  return jnp.sin(x)
-
-jvp_rules.defjvps(lambda t, ans, x: jnp.cos(x) * t)
-
-@partial(jax.custom_jvp, nondiff_argnums=(0,))
-def jvp_nondiff(mode, x):
-  return jnp.sin(x)
-
-@jvp_nondiff.defjvp
-def _jvp_nondiff(mode, primals, tangents):
-  return jvp_nondiff(mode, *primals), jnp.cos(primals[0]) * tangents[0]
-
-def with_vjp(fun, derivative=jnp.cos, **options):
-  f = jax.custom_vjp(fun, **options)
-  f.defvjp(lambda x: (f(x), x), lambda x, g: (g * derivative(x),))
+def with_vjp(fun):
+  f = jax.custom_vjp(fun)
+  f.defvjp(lambda x: (f(x), x), lambda x, g: (g * jnp.cos(x),))
   return f
 
-vjp_rule = with_vjp(jnp.sin)
+vjp_rule = with_vjp(lambda x: jnp.sin(x))
 
-@partial(jax.custom_vjp, nondiff_argnums=(0,))
-def vjp_nondiff(n, x):
-  return n * jnp.sin(x)
-
-vjp_nondiff.defvjp(lambda n, x: (n * jnp.sin(x), x),
-                   lambda n, x, g: (g * n * jnp.cos(x),))
-
-@custom_vmap
-def vmap_rule(x):
-  return jnp.sin(x)
-
-@vmap_rule.def_vmap
-def _vmap_rule(axis_size, in_batched, x):
-  return vmap_rule(x), in_batched[0]
-
-@jax.custom_gradient
-def gradient(x):
-  return x ** 2, lambda g: (2. * g * x,)
-
+vmap_rule = jax.custom_batching.custom_vmap(jnp.sin)
+vmap_rule.def_vmap(lambda size, batched, x: (jnp.sin(x), batched[0]))
 batched = with_vjp(vmap_rule)
 
-def _scale(r, y):
-  return r * y
+_late = jax.custom_vjp(lambda x: 2. * x)
+_jitted_late = jax.jit(_late)  # JAX keeps its trace, and so its rule.
+_late.defvjp(lambda x: (2. * x, x), lambda x, g: (3. * g * x,))
 
-def linear(x):
-  return linear_call(_scale, _scale, 2., x)
+_square = jax.custom_gradient(lambda x: (x ** 2, lambda g: (2. * g * x,)))
 
-def _sin(x):
-  return np.sin(x)
+def _scale(r, x):
+  return r * x
 
 class _Model:
 
@@ -102,146 +65,73 @@ class _Model:
 
 _model = _Model()
 _jitted_method = jax.jit(_model.dynamics)
-_jitted_rule = jax.jit(jvp_rule)
 
-def _callback(call, fun):
-  return with_vjp(lambda x: call(fun, jax.typeof(x), x))
+def _callback(fun):
+  return with_vjp(lambda x: jax.pure_callback(
+      fun, jax.typeof(x), x, vmap_method="sequential"))
 
-_pure = partial(jax.pure_callback, vmap_method="sequential")
-callback = _callback(_pure, _sin)
-callback_method = _callback(_pure, _model.sin)
-callback_partial = with_vjp(lambda x: jax.pure_callback(
-    partial(np.multiply, 1.5), jax.typeof(x), x, vmap_method="sequential"))
-
-def callback_io(y):
-  y = lax.stop_gradient(y)
-  return io_callback(_sin, jax.typeof(y), y)
-
-def _observed(fun, y):
-  jax.debug.callback(fun, y)
-  return jnp.sin(y)
-
-def _printed(y):
-  jax.debug.print("{y}", y=y)
-  return jnp.sin(y)
+def _observed(x, observe=partial(jax.debug.callback, _model.sin)):
+  observe(x)
+  return jnp.sin(x)
 
 def _kernel(x_ref, out_ref):
   out_ref[...] = jnp.sin(x_ref[...])
 
-def _pallas(x):
-  return pl.pallas_call(
-      _kernel, out_shape=jax.ShapeDtypeStruct((1,), x.dtype),
-      interpret=True)(x[None])[0]
+def _pallas(**kwargs):
+  return with_vjp(lambda x: pl.pallas_call(
+      _kernel, out_shape=jax.ShapeDtypeStruct((3, 3), x.dtype), interpret=True,
+      **kwargs)(x))
 
-def _pallas_blocks(x):
-  spec = pl.BlockSpec((1,), lambda i: (i,))
-  return pl.pallas_call(
-      _kernel, grid=(1,), in_specs=[spec], out_specs=spec,
-      out_shape=jax.ShapeDtypeStruct((1,), x.dtype), interpret=True)(x[None])[0]
-
-pallas, pallas_blocks = with_vjp(_pallas), with_vjp(_pallas_blocks)
-
-def _newton(f, x0, *aux):
-  step = lambda _, x: x - f(x, *aux) / jax.grad(f)(x, *aux)
-  return lax.fori_loop(0, 5, step, x0)
-
-_root_jvp = jax.custom_jvp(_newton, nondiff_argnums=(0,))
-
-@_root_jvp.defjvp
-def _root_jvp_rule(f, primals, tangents):
-  x, (_, *aux), (_, *aux_dot) = _root_jvp(f, *primals), primals, tangents
-  _, f_dot = jax.jvp(partial(f, x), aux, aux_dot)
-  return x, -f_dot / jax.grad(f)(x, *aux)
-
-_root_vjp = jax.custom_vjp(_newton, nondiff_argnums=(0,))
-
-def _root_vjp_bwd(f, res, g):
-  x, aux = res
-  _, vjp_fun = jax.vjp(partial(f, x), *aux)
-  return jnp.zeros_like(x), *vjp_fun(-g / jax.grad(f)(x, *aux))
-
-def _root_vjp_fwd(f, x0, *aux):
-  x = _root_vjp(f, x0, *aux)
-  return x, (x, aux)
-
-_root_vjp.defvjp(_root_vjp_fwd, _root_vjp_bwd)
-
-def root(f, solve=_root_jvp):
-  converted, aux = jax.closure_convert(f, 1.)
-  return solve(converted, 1., *aux)
+_row = pl.BlockSpec((1, 3), lambda i: (i, 0))
 
 @jax.custom_jvp
 def _root_tree(f, x0):
-  return _newton(lambda x: f(x), x0)
+  return root_straight_through(f, x0)
 
 @_root_tree.defjvp
 def _root_tree_jvp(primals, tangents):
   (f, x0), (f_dot, _) = primals, tangents
   x = _root_tree(f, x0)
   _, out_dot = jax.jvp(lambda f: f(x), (f,), (f_dot,))
-  return x, -out_dot / jax.grad(lambda x: f(x))(x)
+  return x, -out_dot / jax.grad(lambda x: f(x).sum())(x)
 
-def root_tree(f):
-  return _root_tree(closure_to_pytree(f, 1.), 1.)
+def root_tree(f, x0):
+  return _root_tree(closure_to_pytree(f, x0), x0)
 
-def _cubic(b):
-  return lambda x: x ** 3 + x - b
+def _cubic_root(solve):
+  return lambda x: solve(lambda z: z ** 3 + z - x, jnp.ones_like(x))
 
-def _scan(fun):
-  return lambda y: lax.scan(lambda c, _: (fun(c), None), y, None, length=2)[0]
+def _root_in_root(solve):
+  return lambda x: solve(
+      lambda z: _cubic_root(solve)(x * z) + z - x, jnp.ones_like(x))
 
-# A function that jax.closure_convert converts keeps a concrete array, which is
-# another constant for each closure. So `a` is outside of such a function.
-KINDS = {
-    "jvp": lambda a, y: -a * jvp_rule(y),
-    "jvps": lambda a, y: -a * jvp_rules(y),
-    "jvp_nondiff": lambda a, y: -a * jvp_nondiff("mode", y),
-    "vjp": lambda a, y: -a * vjp_rule(y),
-    "vjp_nondiff": lambda a, y: -a * vjp_nondiff(3., y),
-    "jvp_in_scan": lambda a, y: -a * _scan(jvp_rule)(y),
-    "vjp_in_scan": lambda a, y: -a * _scan(vjp_rule)(y),
-    "jvp_in_cond": lambda a, y: lax.cond(
-        y > 0, lambda: -a * jvp_rule(y), lambda: a * y),
-    "vjp_in_switch": lambda a, y: lax.switch(
-        jnp.int32(y), [lambda: -a * vjp_rule(y), lambda: a * y]),
-    "jvp_in_while": lambda a, y: -a * y + lax.stop_gradient(lax.while_loop(
-        lambda c: c < 1., lambda c: c + jvp_rule(c) + 1., y)),
-    "jvp_in_checkpoint": lambda a, y: -a * jax.checkpoint(jvp_rule)(y),
-    "vjp_in_checkpoint_with_policy": lambda a, y: -a * jax.checkpoint(
-        vjp_rule, policy=jax.checkpoint_policies.save_only_these_names("z"))(y),
-    "jvp_in_vmap": lambda a, y: -a * jax.vmap(jvp_rule)(y[None])[0],
-    "jvp_in_grad": lambda a, y: -jax.grad(lambda y: a * jvp_rule(y) ** 2)(y),
-    "vjp_in_vjp": lambda a, y: -a * jax.vjp(vjp_rule, y)[1](y)[0],
-    "jvp_in_jit": lambda a, y: -a * _jitted_rule(y),
-    "jitted_method": lambda a, y: -a * _jitted_method(y),
-    "custom_gradient": lambda a, y: -a * gradient(y),
-    "linear_call": lambda a, y: -a * linear(y),
-    "custom_vmap": lambda a, y: -a * batched(y),
-    "custom_vmap_in_vmap": lambda a, y: -a * jax.vmap(batched)(y[None])[0],
-    "pure_callback": lambda a, y: -a * callback(y),
-    "pure_callback_of_a_method": lambda a, y: -a * callback_method(y),
-    "pure_callback_of_a_partial": lambda a, y: -a * callback_partial(y),
-    "io_callback": lambda a, y: -a * y * callback_io(y),
-    "debug_callback": lambda a, y: -a * _observed(_sin, y),
-    "debug_callback_of_a_method": lambda a, y: -a * _observed(_model.sin, y),
-    "debug_print": lambda a, y: -a * _printed(y),
-    "pallas": lambda a, y: -a * pallas(y),
-    "pallas_with_blocks": lambda a, y: -a * pallas_blocks(y),
-    "rules_of_jax": lambda a, y: -a * jax.nn.silu(jax.nn.relu(y)),
-    "logsumexp": lambda a, y: -jax.nn.logsumexp(jnp.stack([a, y])),
-    "linear_solve": lambda a, y: -jnp.linalg.solve(
-        jnp.eye(1) * (2. + a), y[None])[0],
-    "expm": lambda a, y: -a * jax.scipy.linalg.expm(y[None, None])[0, 0],
-    "custom_root": lambda a, y: -lax.custom_root(
-        _cubic(a * y), 1., lambda f, x: _newton(lambda x: f(x), x),
-        lambda g, y: y / g(1.)),
-    "root_jvp": lambda a, y: -a * root(_cubic(y)),
-    "root_vjp": lambda a, y: -a * root(_cubic(y), _root_vjp),
-    "root_tree": lambda a, y: -root_tree(_cubic(a * y)),
-    "root_in_root": lambda a, y: -a * root(
-        lambda x: root(_cubic(x * y)) + x - y),
-    "root_tree_in_root_tree": lambda a, y: -root_tree(
-        lambda x: root_tree(_cubic(a * x)) + x - a * y),
-    "odeint": lambda a, y: -odeint(
-        lambda z, t: -a * z, y, jnp.array([0., .1]))[-1],
+def _custom_root(x):
+  return lax.custom_root(lambda z: z ** 3 + z - x, jnp.ones_like(x),
+                         root_straight_through,
+                         lambda g, y: y / g(jnp.ones_like(y)))
+
+CALLED = {
+    "jvp": jvp_rule,
+    "jvp_in_grad": jax.grad(lambda x: jnp.sum(jvp_rule(x) ** 2)),
+    "vjp_in_vjp": lambda x: jax.vjp(vjp_rule, x)[1](x)[0],
+    "vjp_in_vmap": jax.vmap(vjp_rule),
+    "vjp_in_scan": lambda x: lax.scan(
+        lambda x, _: (vjp_rule(x), None), x, None, length=2)[0],
+    "vjp_in_jit": _jitted_late, "custom_gradient": _square,
+    "jitted_method": _jitted_method,
+    "linear_call": partial(linear_call, _scale, _scale, 2.),
+    "custom_vmap": batched, "custom_vmap_in_vmap": jax.vmap(batched),
+    "callback_of_a_method": _callback(_model.sin),
+    "callback_of_a_partial": _callback(partial(np.multiply, 1.5)),
+    "debug_callback": _observed,
+    "debug_print": partial(_observed, observe=partial(jax.debug.print, "{}")),
+    "pallas": _pallas(),
+    "pallas_with_blocks": _pallas(grid=(3,), in_specs=[_row], out_specs=_row),
+    "custom_root": _custom_root,
+    **{f"root_{way}": _cubic_root(solve) for way, solve in WAYS.items()},
+    "root_tree": _cubic_root(root_tree),
+    "root_in_root": _root_in_root(WAYS["custom_jvp"]),
+    "root_tree_in_root_tree": _root_in_root(root_tree),
+    "odeint": lambda x: odeint(
+        lambda z, t: -x * z, x, jnp.array([0., .1]))[-1],
 }

@@ -12,12 +12,25 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Which converted closures compare equal, and which must not."""
+"""Which converted closures compare equal, and which must not.
 
+Programs of one step are all compared, and pairs of random programs that differ
+in one place. A program is ``(signature, result, steps)``: indices into
+``SIGNATURES`` and ``RESULTS``, and a tuple of steps ``(family, variant,
+bodies)``, whose bodies are tuples of steps. RANDOM_PROGRAMS is the number of
+pairs. It is 2000 with JAX_PATCH_ALL_TESTS=1, as CI sets it, and 150 without. A
+failure is the same in each run, and is shrunk.
+"""
+
+import collections
 import functools
 import itertools
+import os
+import types
 
 from absl.testing import absltest, parameterized
+import hypothesis
+from hypothesis import strategies as st
 import numpy as np
 
 import jax
@@ -25,60 +38,200 @@ import jax.numpy as jnp
 from jax import lax
 from jax._src import test_util as jtu
 from jax.custom_derivatives import closure_to_pytree
+from jax.experimental.ode import odeint
 
+from called_functions import CALLED
+from program_steps import (
+    COMBINATORS, NUMBERS, over, Pair, STEPS, TRANSFORMED, TRANSFORMING,
+    UNSTABLE)
 
 jax.config.parse_flags_with_absl()
 
+_ALL = 2000
+NUM_PAIRS = int(os.environ.get("RANDOM_PROGRAMS", (
+    _ALL if os.environ.get("JAX_PATCH_ALL_TESTS") else 150)))
 
-def convert(make, *values, example=None):
-  """Converts `make(*values)`, every one of the values being a tracer."""
+# For conftest.py.
+LEFT_OUT = "" if NUM_PAIRS >= _ALL else (
+    f"{_ALL - NUM_PAIRS} of {_ALL} random pairs of programs")
+
+VARIANTS = STEPS | COMBINATORS
+
+
+def _typed(shape=(3, 3), dtype='float32', **kwargs):
+  return jax.ShapeDtypeStruct(shape, dtype, **kwargs)
+
+# Examples of positional and keyword arguments, whose first two leaves are used.
+_x = _typed()
+SIGNATURES = [
+    ([_x, _x], {}), ([(_x, _x)], {}), ([[_x, _x]], {}), ([Pair(_x, _x)], {}),
+    ([dict(x=_x, y=_x)], {}), ([dict(a=_x, y=_x)], {}), ([_x, None, _x], {}),
+    ([_x, (_x,)], {}), ([_x], dict(z=_x)), ([_x], dict(zz=_x)), *[
+        ([_x, _x, x], {}) for x in (
+            _x, _typed(dtype='int32'), _typed(dtype='uint32'), _typed((3, 1)),
+            _typed((1, 3)), _typed(weak_type=True), 1., 1, True, {1: _x},
+            {True: _x}, (), [])]]
+
+RESULTS = over(
+    lambda x, e, f: f(x, e.y), lambda x, y: x, lambda x, y: (x,),
+    lambda x, y: [x], lambda x, y: (x, y), lambda x, y: (y, x),
+    lambda x, y: (x, x), lambda x, y: (x, None), lambda x, y: (x, ()),
+    lambda x, y: ((x,), y), lambda x, y: Pair(x, y),
+    lambda x, y: collections.OrderedDict(a=x)) + over(
+        lambda x, e, v: (x, v), *NUMBERS) + over(
+            lambda x, e, v: {v: x}, 0., -0., 0, False, 1, True, 'a', 'b')
+
+
+def build(program, arrays):
+  """Returns a new Python function that shares none with any other."""
+  _, result, steps = program
+  def fun(*args, **kwargs):
+    x, y = jax.tree.leaves((args, kwargs))[:2]
+    c, d, i, key = arrays
+    e = types.SimpleNamespace(y=y, c=c, d=d, i=i, key=key)
+    # The use of every captured value, in this order, tells one from the other.
+    x = (x + c) * d - i[:, None].astype('float32')
+    x = x * jax.random.uniform(key, (), 'float32')
+    return RESULTS[result](_run(steps, x, e), e)
+  return fun
+
+def _run(steps, x, e):
+  for family, variant, bodies in steps:
+    # Lambdas, for a name that is the same whatever they do.
+    x = VARIANTS[family][variant](
+        x, e, *[lambda x, body=body: _run(body, x, e) for body in bodies])
+  return x
+
+def convert(program, to_pytree=False, seed=0):
+  """Returns a value that compares equal if two converted functions do."""
+  args, kwargs = SIGNATURES[program[0]]
+  rng = np.random.RandomState(seed)
+  arrays = (*jnp.asarray(rng.rand(2, 3, 3), 'float32'),
+            jnp.asarray(rng.permutation(3), 'int32'), jax.random.key(seed))
+  if to_pytree:
+    leaves, tree = jax.tree.flatten(
+        closure_to_pytree(build(program, arrays), *args, **kwargs))
+    return tree, *[(x.dtype, x.shape, np.asarray(
+        jax.random.key_data(x) if jnp.issubdtype(x.dtype, jax.dtypes.prng_key)
+        else x).tobytes()) for x in leaves]
   out = []
-  args, kwargs = example or ((np.ones(3, 'float32'),), {})
-  def trace(*values):
-    out.append(jax.closure_convert(make(*values), *args, **kwargs)[0])
+  def trace(*arrays):  # They are tracers, and thus hoisted.
+    out.append(jax.closure_convert(build(program, arrays), *args, **kwargs)[0])
     return 0
-  jax.eval_shape(trace, *values)
+  jax.eval_shape(trace, *arrays)
   return out[0]
 
+def is_stable(steps):
+  return all(family not in UNSTABLE and all(map(is_stable, bodies))
+             for family, _, bodies in steps)
 
-class SoundnessTest(jtu.JaxTestCase):
+def num_bodies(family):
+  return (family in COMBINATORS) + (family in ('cond', 'switch'))
 
-  def test_what_is_hoisted(self):
-    # Which captured value goes where, and which of them is not hoisted.
-    c, d = np.ones(3, 'float32'), jnp.ones(3, 'float32')
-    programs = [
-        lambda a, b: lambda x: x * a + a, lambda a, b: lambda x: x * a + b,
-        lambda a, b: lambda x: x * a + c, lambda a, b: lambda x: x * c + a,
-        lambda a, b: lambda x: x * a + d, lambda a, b: lambda x: x * d + a,
-        lambda a, b: lambda x: x * c + d, lambda a, b: lambda x: x * d + d,
-        lambda a, b: lambda x: (x * a + b) * a,
-        lambda a, b: lambda x: (x * a + b) * b,
-        lambda a, b: lambda x: (x * a + b) * c]
-    for f, g in itertools.combinations([convert(p, c, c) for p in programs], 2):
-      self.assertNotEqual(f, g)
-    self.assertEqual(convert(lambda a, b: lambda x: x * a, c, d),
-                     convert(lambda a, b: lambda x: x * b, c, d))
+@st.composite
+def random_steps(draw, depth=0, transformed=False):
+  steps = []
+  for _ in range(draw(st.integers(1, 3 - depth))):
+    nests = depth < 2 and not transformed and draw(st.booleans())
+    family = draw(st.sampled_from(
+        list(COMBINATORS) if nests else TRANSFORMED if transformed else
+        [f for f in STEPS if depth == 0 or f != 'effect']))
+    body = random_steps(depth + 1, transformed or family in TRANSFORMING)
+    variant = draw(st.integers(0, len(VARIANTS[family]) - 1))
+    steps.append((family, variant, tuple(
+        draw(body) for _ in range(num_bodies(family)))))
+  return tuple(steps)
+
+def changed(steps):
+  """Yields all tuples of steps that differ from these in one place."""
+  for i, (family, variant, bodies) in enumerate(steps):
+    def put(*new, n=1):
+      return *steps[:i], *new, *steps[i + n:]
+    for other in {*range(len(VARIANTS[family]))} - {variant}:
+      yield put((family, other, bodies))
+    for j, body in enumerate(bodies):
+      for b in changed(body):
+        yield put((family, variant, (*bodies[:j], b, *bodies[j + 1:])))
+    if bodies != bodies[::-1]:
+      yield put((family, variant, bodies[::-1]))
+    if i + 1 < len(steps) and steps[i] != steps[i + 1]:
+      yield put(steps[i + 1], steps[i], n=2)
+    if len(steps) > 1:
+      yield put()
+
+@st.composite
+def random_pairs(draw):
+  """Draws two programs that differ in one place."""
+  index = lambda table: st.one_of(st.just(0), st.integers(0, len(table) - 1))
+  p = draw(index(SIGNATURES)), draw(index(RESULTS)), draw(random_steps())
+  place = draw(st.sampled_from([2, 2, 2, 2, 0, 1]))
+  others = [*changed(p[2])] if place == 2 else [
+      i for i in range(len((SIGNATURES, RESULTS)[place])) if i != p[place]]
+  return p, (*p[:place], draw(st.sampled_from(others)), *p[place + 1:])
+
+def one_step_programs():
+  body = ('unary', 0, ()),
+  programs = [(0, 0, ((family, i, (body, (('unary', 1, ()),))[:num_bodies(
+      family)]),)) for family in VARIANTS for i in range(len(VARIANTS[family]))]
+  programs += [(i, 0, body) for i in range(1, len(SIGNATURES))]
+  return programs + [(0, i, body) for i in range(1, len(RESULTS))]
+
+
+@jtu.with_config(jax_numpy_dtype_promotion="standard",
+                 jax_numpy_rank_promotion="allow")
+class EqualityTest(jtu.JaxTestCase):
+
+  def check_fresh(self, p, to_pytree=False):
+    # A concrete array that a nested jit captures is not hoisted, and enters the
+    # key by its identity.
+    is_nested = any(bodies for _, _, bodies in p[2])
+    if is_stable(p[2]) and not (to_pytree and is_nested):
+      f, g = (convert(p, to_pytree, seed) for seed in (0, 1))
+      if to_pytree:
+        (f, *_), (g, *_) = f, g
+      self.assertEqual((f, hash(f)), (g, hash(g)), p)
+
+  def test_every_two_variants_differ(self):
+    program_of = {}
+    for p in one_step_programs():
+      self.assertIs(program_of.setdefault(convert(p), p), p)
+      self.check_fresh(p)
+      self.check_fresh(p, to_pytree=True)
+
+  # These are to be JAX's defaults.
+  @parameterized.parameters(
+      "jax_use_simplified_jaxpr_constants", "jax_custom_jvp3",
+      "jax_custom_vjp3")
+  def test_other_defaults(self, flag):
+    if not hasattr(jax.config, flag):
+      self.skipTest("this JAX lacks the flag")
+    with jtu.global_config_context(**{flag: True}):
+      for p in one_step_programs():
+        if any(family in ("constant", "captured", "rule", "nondiff", "called")
+               for family, _, _ in p[2]):
+          self.check_fresh(p)
+          self.check_fresh(p, to_pytree=True)
+
+  @hypothesis.settings(
+      derandomize=True, deadline=None, max_examples=NUM_PAIRS,
+      suppress_health_check=list(hypothesis.HealthCheck))
+  @hypothesis.given(random_pairs(), st.booleans())
+  def test_pair(self, pair, to_pytree):
+    p, q = pair
+    self.assertNotEqual(convert(p, to_pytree), convert(q, to_pytree))
+    self.check_fresh(p, to_pytree)
 
   def test_big_constants(self):
     # Too big to compare by value, and held by arrays that come and go.
-    x = np.ones(500, 'float32')
-    arrays = [np.full(500, k, 'float32') for k in range(9)]
+    a = np.ones(500, 'float32')
     for make in (
-        lambda a, b: lambda x: x * a * b,
-        lambda a, b: lambda x: jax.jit(lambda x: x * a * b)(x),
-        lambda a, b: lambda x: lax.fori_loop(0, 2, lambda _, x: x * a * b, x)):
-      for as_array in (np.asarray, jnp.asarray):
-        converted = [convert(lambda a, b=as_array(b): make(a, b), x,
-                             example=((x,), {})) for b in arrays]
+        lambda b: lambda x: x * b, lambda b: jax.jit(lambda x: x * b),
+        lambda b: lambda x: lax.fori_loop(0, 2, lambda _, x: x * b, x)):
+      for as_array in np.asarray, jnp.asarray:
+        converted = [jax.closure_convert(make(as_array(k * a)), a)[0]
+                     for k in range(9)]
         for f, g in itertools.combinations(converted, 2):
           self.assertNotEqual(f, g)
-
-  def test_pytrees_of_callbacks_differ(self):
-    # The callbacks may have state.
-    a = jnp.ones(3)
-    f, g = (closure_to_pytree(lambda x: a * jax.pure_callback(
-        lambda x: x, x, x), a) for _ in range(2))
-    self.assertNotEqual(jax.tree.structure(f), jax.tree.structure(g))
 
 
 class CacheTest(jtu.JaxTestCase):
@@ -91,40 +244,54 @@ class CacheTest(jtu.JaxTestCase):
       return jnp.sum(jnp.sin(f(x, *aux)))
 
     if kind == "static":
-      solver = jax.jit(solve, static_argnums=0)
+      f = solve
+    elif kind == "nondiff_vjp":
+      f = jax.custom_vjp(solve, nondiff_argnums=(0,))
+      f.defvjp(lambda f, x, *aux: (solve(f, x, *aux), (x, aux)),
+               lambda f, res, g: jax.vjp(
+                   functools.partial(solve, f), res[0], *res[1])[1](g))
     else:
-      custom = jax.custom_vjp if kind == "nondiff_vjp" else jax.custom_jvp
-      f = custom(solve, nondiff_argnums=(0,))
-      if kind == "nondiff_vjp":
-        f.defvjp(lambda f, x, *aux: (solve(f, x, *aux), (x, aux)),
-                 lambda f, res, g: jax.vjp(
-                     functools.partial(solve, f), res[0], *res[1])[1](g))
-      else:
-        f.defjvp(lambda f, primals, tangents: jax.jvp(
-            functools.partial(solve, f), primals, tangents))
-      solver = jax.jit(f, static_argnums=0)
+      f = jax.custom_jvp(solve, nondiff_argnums=(0,))
+      f.defjvp(lambda f, primals, tangents: jax.jvp(
+          functools.partial(solve, f), primals, tangents))
+    solver = jax.jit(f, static_argnums=0)
 
-    def loss(a, x):
+    @jax.value_and_grad
+    def run(a):
+      x = np.ones(3, 'float32')
       converted, aux = jax.closure_convert(lambda x: jax.nn.silu(a * x), x)
       return solver(converted, x, *aux)
 
-    x = np.ones(3, 'float32')
-    def run(k):
-      a = jnp.float32(k)
-      value, grad = jax.value_and_grad(loss)(a, x)
-      expected = lambda a: jnp.sum(jnp.sin(jax.nn.silu(a * x)))
-      self.assertAllClose(value, expected(a), rtol=1e-5)
-      self.assertAllClose(grad, jax.grad(expected)(a), rtol=1e-4)
-
-    for k in range(2):  # JAX may trace something anew for the second call.
-      run(k)
+    for k in 1., 2.:  # JAX may trace something anew for the second call.
+      run(jnp.float32(k))
     num_traces = len(traces)
     with jtu.count_jit_and_pmap_lowerings() as count:
       with jtu.count_jit_compilation_cache_miss() as misses:
-        jax.value_and_grad(loss)(jnp.float32(7.), x)
+        run(jnp.float32(3.))
     self.assertLen(traces, num_traces)
     self.assertEqual((count(), misses()), (0, 0))
 
+  @parameterized.parameters(
+      "vjp_in_scan", "callback_of_a_method", "custom_root", "root_custom_vjp",
+      "root_tree", "odeint")
+  def test_odeint_compiles_nothing(self, name):
+    y0, ts = jnp.full((3, 3), .5), jnp.array([0., 1e-3])
+    def solve(a):
+      return odeint(lambda y, t: -a * CALLED[name](y), y0, ts)[-1, 0, 0]
 
-if __name__ == '__main__':
+    def reference(a):
+      # One step of Euler's method, which is exact enough for this time.
+      return y0[0, 0] - ts[-1] * a * CALLED[name](y0)[0, 0]
+
+    for f, expected in (solve, reference), (
+        jax.grad(solve), jax.grad(reference)):
+      for a in .25, .5:
+        f(jnp.array(a))
+      with jtu.count_jit_and_pmap_lowerings() as count:
+        out = f(jnp.array(.75))
+      self.assertEqual(count(), 0)
+      self.assertAllClose(out, expected(jnp.array(.75)), rtol=1e-4, atol=1e-5)
+
+
+if __name__ == "__main__":
   absltest.main(testLoader=jtu.JaxTestLoader())

@@ -34,6 +34,8 @@ from jax import lax
 from jax.ad_checkpoint import checkpoint_name, checkpoint_policies
 from jax.experimental import io_callback, xla_metadata
 
+from called_functions import CALLED
+
 
 # Values that differ, although many of them compare equal.
 
@@ -141,6 +143,9 @@ STEPS = dict(
                 np.float32(7)),
     literal=over(lambda x, e, v: _loop(x, v), *NUMBERS),
     constant=over(lambda x, e, v: x * jnp.sum(v * e.y, 0), *ARRAYS),
+    captured=over(lambda x, e, f: x * f(e), lambda e: e.c, lambda e: e.d,
+                  lambda e: e.c[:, ::-1], *[
+                      lambda e, c=f(ARRAYS[2]): c for f in (identity, jnp.array)]),
     array_of_jax=over(lambda x, e, v: x * v, *map(jnp.asarray, ARRAYS[2:6])),
     param=over(
         lambda x, e, f: f(x), *calls(lax.integer_pow, (2,), (3,)),
@@ -200,6 +205,23 @@ STEPS = dict(
         lambda x: x @ e.c, x, *[
             functools.partial(lambda u, f, b: b * u, u) for u in v]),
                (2., 2.), (3., 2.), (2., 3.)),
+    linalg=over(
+        lambda x, e, f: f(e.c @ e.c.T + jnp.eye(3, dtype='float32'), x),
+        jnp.linalg.solve, lambda m, x: jnp.linalg.inv(m) @ x,
+        lambda m, x: jnp.linalg.det(m) * x,
+        lambda m, x: jnp.linalg.cholesky(m) @ x,
+        lambda m, x: jnp.linalg.qr(m)[1] @ x,
+        lambda m, x: jnp.linalg.eigh(m)[0] * x,
+        lambda m, x: jnp.linalg.svd(m, compute_uv=False) * x,
+        lambda m, x: jnp.linalg.pinv(m) @ x,
+        lambda m, x: jnp.linalg.lstsq(m, x)[0],
+        lambda m, x: jnp.linalg.matrix_power(m, 3) @ x,
+        lambda m, x: jax.scipy.linalg.expm(m) @ x,
+        lambda m, x: jax.scipy.linalg.cho_solve(
+            jax.scipy.linalg.cho_factor(m), x),
+        lambda m, x: jax.scipy.sparse.linalg.cg(m, x)[0],
+        lambda m, x: jnp.einsum('ij,jk->ik', m, x)),
+    called=over(lambda x, e, f: f(x), *CALLED.values()),
     metadata=over(lambda x, e, v: xla_metadata.set_xla_metadata(
         **v)(lax.sin)(x), dict(a='1'), dict(a='2'), dict(b='1')),
     probe=over(lambda x, e, v: _probe_p.bind(x, **v), {}, dict(a=1, b=2),
