@@ -54,8 +54,7 @@ OTHERS = (
     "tests/closures/equality_test.py", "tests/closures/conversion_test.py",
     "tests/closures/mutable_state_test.py",
     "tests/closures/earlier_calls_test.py",
-    "tests/closures/retention_test.py", "tests/odeint/odeint_test.py",
-    "tests/closures/closure_to_pytree_test.py")
+    "tests/closures/retention_test.py", "tests/odeint/odeint_test.py")
 LONG = ("tests/processes/placements_test.py",
         "tests/processes/shard_map_test.py", "tests/odeint/drop_in_test.py")
 SETS = {"A": UPSTREAM, "B": OTHERS, "C": LONG}

@@ -12,10 +12,12 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""closure_convert beyond upstream's tests: references, effects, other types."""
+"""Conversion beyond upstream's tests: effects, types, pytrees as arguments."""
 
+import copy
 import dataclasses
-from functools import partial
+import functools
+import inspect
 import warnings
 
 from absl.testing import absltest, parameterized
@@ -23,8 +25,11 @@ import numpy as np
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 from jax._src import config
+from jax._src import hijax
 from jax._src import test_util as jtu
+from jax.custom_derivatives import closure_to_pytree
 
 jax.config.parse_flags_with_absl()
 
@@ -37,11 +42,38 @@ class _Scale:
     return self.factor * x
 
 
-class ClosureMoreTest(jtu.JaxTestCase):
+# A type of value that is no array: it has a hidden one.
+
+@dataclasses.dataclass(frozen=True)
+class _HiddenType(hijax.HiType):
+  inner: object
+  lo_ty = lambda self: [self.inner]
+  lower_val = lambda self, hidden: [hidden.array]
+  raise_val = lambda self, array: _Hidden(array)
+  to_tangent_aval = lambda self: self
+
+@dataclasses.dataclass
+class _Hidden:
+  array: object
+
+hijax.register_hitype(_Hidden, lambda h: _HiddenType(jax.typeof(h.array)))
+
+class _Get(getattr(hijax, "HiPrim", None) or hijax.VJPHiPrimitive):
+
+  def __init__(self, example):
+    self.in_avals, self.params = (jax.typeof(example),), {}
+    self.out_aval = jax.typeof(example).inner
+    super().__init__()
+
+  def expand(self, hidden):
+    return 2. * hidden.array
+
+
+class ConversionTest(jtu.JaxTestCase):
 
   @parameterized.parameters("none", "zeros", "float0")
   def test_int_cotangents_are_ignored(self, kind):
-    @partial(jax.custom_vjp, nondiff_argnums=(0,))
+    @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
     def apply(f, x, *aux):
       return f(x, *aux)
     def bwd(f, res, g):
@@ -77,64 +109,6 @@ class ClosureMoreTest(jtu.JaxTestCase):
 
     self.assertAllClose((jax.jit(f) if traced else f)(), 5., check_dtypes=False)
 
-  def test_shape_dtype_struct(self):
-    example = {"a": (np.float32(1), jax.ShapeDtypeStruct((2,), 'int32'))}
-    converted, aux = jax.closure_convert(
-        lambda x: jax.tree.map(lambda l: l + 1, x), example)
-    self.assertEmpty(aux)
-    out = converted({"a": (np.float32(2), np.ones(2, 'int32'))})
-    self.assertAllClose(out, {"a": (3., 2 * np.ones(2))}, check_dtypes=False)
-
-  def test_other_types_warn_once_for_each_call_site(self):
-    converted, _ = jax.closure_convert(lambda z: 2 * z, jnp.ones(3))
-    with (config.enable_checks(False),
-          warnings.catch_warnings(record=True) as caught):
-      warnings.simplefilter("default")
-      for _ in range(3):
-        converted(jnp.ones(6))
-      converted(jnp.ones(6))
-    self.assertLen(caught, 2)
-    self.assertEqual({w.filename for w in caught}, {__file__})
-
-  @parameterized.parameters("grad", "jit", "vmap", "grad_of_vmap")
-  def test_kernel_at_other_types(self, trace):
-    # A kernel that is converted for points, and called on grids.
-    def f(theta, grid):
-      kernel, aux = jax.closure_convert(
-          lambda x, y: jnp.exp(-theta * (x - y) ** 2), 0., 0.)
-      return jnp.sum(kernel(grid[:, None], grid[None], *aux))
-
-    def expected(theta, grid):
-      return jnp.sum(jnp.exp(-theta * (grid[:, None] - grid[None]) ** 2))
-
-    vmap = lambda f: lambda theta, grid: jax.vmap(f, (None, 0))(
-        theta, jnp.stack([grid, 2 * grid])).sum()
-    transform = dict(grad=jax.grad, jit=lambda f: jax.jit(jax.grad(f)),
-                     vmap=vmap, grad_of_vmap=lambda f: jax.grad(vmap(f)))[trace]
-    args = 2., jnp.linspace(0., 1., 4)
-    with config.enable_checks(False), self.assertWarns(FutureWarning):
-      out = transform(f)(*args)
-    self.assertAllClose(out, transform(expected)(*args), check_dtypes=False,
-                        rtol=1e-5)
-
-  def test_other_types_of_a_node_that_wants_arrays(self):
-    @jax.tree_util.register_pytree_node_class
-    class Node:
-      def __init__(self, value):
-        self.value = jnp.asarray(value)
-
-      def tree_flatten(self):
-        return (self.value,), None
-
-      @classmethod
-      def tree_unflatten(cls, _, children):
-        return cls(*children)
-
-    converted, _ = jax.closure_convert(lambda n: n.value * 2, Node([1., 2.]))
-    with config.enable_checks(False), self.assertWarns(FutureWarning):
-      out = converted(Node([1., 2., 3.]))
-    self.assertAllClose(out, jnp.array([2., 4., 6.]), check_dtypes=False)
-
   def test_effects(self):
     def f(a):
       def fun(x):
@@ -150,12 +124,9 @@ class ClosureMoreTest(jtu.JaxTestCase):
       self.assertEqual(seen, [2., 3.])
 
   @parameterized.named_parameters(
-      ("lambda", lambda c: lambda x: c * x),
-      ("method", lambda c: _Scale(c).__call__),
+      ("method", lambda c: _Scale(c).__call__), ("unhashable", _Scale),
       ("Partial", lambda c: jax.tree_util.Partial(lambda c, x: c * x, c)),
-      ("vjp", lambda c: lambda x: jax.vjp(lambda y: c * y, 1.)[1](x)[0]),
-      ("linearize", lambda c: jax.linearize(lambda y: c * y, 1.)[1]),
-      ("unhashable", _Scale))
+      ("linearize", lambda c: jax.linearize(lambda y: c * y, 1.)[1]))
   def test_any_callable(self, make):
     @jax.jit
     def f(c):
@@ -169,8 +140,198 @@ class ClosureMoreTest(jtu.JaxTestCase):
     def residual(x):
       return x
     converted, _ = jax.closure_convert(residual, 1.)
+    self.assertTrue(inspect.isfunction(converted))
     self.assertEqual(converted.__name__, "residual")
     self.assertIn("jit_residual", jax.jit(converted).lower(1.).as_text())
+
+  def test_array_of_another_precision_in_a_pullback(self):
+    c = np.arange(3.)
+    with jax.enable_x64(True):
+      f, _ = jax.closure_convert(lambda y: (y * c).sum(), np.ones(3))
+      out, pullback = jax.vjp(f, jnp.ones(3))
+      one = jnp.ones_like(out)
+    y_bar, = pullback(one)
+    self.assertAllClose(np.asarray(y_bar), c)
+
+
+class TypesTest(jtu.JaxTestCase):
+
+  def test_shape_dtype_struct(self):
+    example = {"a": (np.float32(1), jax.ShapeDtypeStruct((2,), 'int32'))}
+    converted, aux = jax.closure_convert(
+        lambda x: jax.tree.map(lambda l: l + 1, x), example)
+    self.assertEmpty(aux)
+    out = converted({"a": (np.float32(2), np.ones(2, 'int32'))})
+    self.assertAllClose(out, {"a": (3., 2 * np.ones(2))}, check_dtypes=False)
+
+  def test_hijax_type(self):
+    hidden = _Hidden(jnp.ones(3))
+    get = _Get(hidden)
+    f, aux = jax.closure_convert(get, hidden)
+    self.assertAllClose(f(_Hidden(2. * jnp.ones(3)), *aux), 4. * jnp.ones(3))
+    @jax.jit
+    def captured(hidden):
+      f, aux = jax.closure_convert(lambda x: x * get(hidden), 1.)
+      self.assertLen(aux, 1)
+      return f(3., *aux)
+    self.assertAllClose(captured(hidden), 6. * jnp.ones(3))
+
+  def test_other_types_warn_once_for_each_call_site(self):
+    converted, _ = jax.closure_convert(lambda z: 2 * z, jnp.ones(3))
+    with (config.enable_checks(False),
+          warnings.catch_warnings(record=True) as caught):
+      warnings.simplefilter("default")
+      for _ in range(3):
+        converted(jnp.ones(6))
+      converted(jnp.ones(6))
+    self.assertLen(caught, 2)
+    self.assertEqual({w.filename for w in caught}, {__file__})
+
+  @parameterized.named_parameters(
+      ("bfloat16", lambda f, x, a: f(x.astype('bfloat16'),
+                                     a.astype('bfloat16')), 3., 2.),
+      ("batch", lambda f, x, a: f(x, jnp.broadcast_to(a, 4)).sum(), 12., 8.),
+      ("argument", lambda f, x, a: f(jnp.broadcast_to(x, 4), a).sum(), 12., 8.),
+      ("vmap", lambda f, x, a: jax.vmap(f, (0, None))(
+          jnp.broadcast_to(x, (2, 2)), a).sum(), 12., 8.),
+      ("map", lambda f, x, a: lax.map(
+          lambda a: f(x, a), jnp.stack([a, a])).sum(), 6., 4.))
+  def test_derivatives_at_other_types(self, use, a_bar, x_bar):
+    def loss(a, x):
+      f, aux = jax.closure_convert(lambda x: a * x, x)
+      return use(f, x, *aux).astype('float32')
+    with config.enable_checks(False), jtu.ignore_warning(
+        category=FutureWarning):
+      out = jax.jit(jax.grad(loss, (0, 1)))(jnp.float32(2), jnp.float32(3))
+    self.assertAllClose(out, (np.float32(a_bar), np.float32(x_bar)))
+
+  def test_values_that_are_not_read(self):
+    @jax.jit
+    def f(a, b):
+      converted, aux = jax.closure_convert(lambda x, state: a * x, 1., b)
+      self.assertLen(aux, 1)
+      # Warnings are errors here.
+      for state in 0., "text", object(), jnp.ones(7, int):
+        out = converted(3., state, *aux)
+      return out
+    with config.enable_checks(False):
+      self.assertAllClose(f(2., jnp.ones(3)), 6., check_dtypes=False)
+
+
+def _make_pytree(k=1):
+  a, n = jnp.arange(3, dtype='float32') + k, jnp.int32(k)
+  table = np.ones(3, 'float32')
+  return closure_to_pytree(
+      lambda x: jnp.sin(a * x) * n.astype('float32') + table,
+      np.ones(3, 'float32'))
+
+def _expected(k, x):
+  return jnp.sin((jnp.arange(3, dtype='float32') + k) * x) * k + 1.
+
+# Functions that call `f` in the body of another operation. `wrap` may be `jit`.
+
+def _while(f, wrap):
+  return lambda x: lax.while_loop(
+      lambda s: s[0] + 0. * f(s[1])[0] < 2.,
+      lambda s: (s[0] + 1., f(s[1])), (1. * x[0], x))[1]
+
+def _cond(f, wrap):
+  return lambda x: lax.cond(x[0] > .5, f, lambda x: x + 1., x)
+
+def _scan(f, wrap):
+  def scan(x):
+    carry, ys = lax.scan(lambda c, x: (f(c), (x * f(c), c[0])), x,
+                         jnp.arange(3., dtype=x.dtype), reverse=True)
+    return carry + jnp.sum(ys[0], 0) + ys[1][0]
+  return scan
+
+def _vmap(body):
+  return lambda f, wrap: lambda x: jax.vmap(body(f, wrap))(
+      jnp.stack([x, 2. * x])).sum(0)
+
+_BODIES = {
+    "scan": _scan, "while": _while, "cond": _cond,
+    "switch": lambda f, wrap: lambda x: lax.switch(
+        jnp.int32(x[0]), [f, jnp.cos, wrap(lambda x: f(x + 1.))], x),
+    "nested": lambda f, wrap: wrap(lambda x: lax.scan(
+        lambda x, _: (_cond(f, wrap)(x), None), x, length=2)[0]),
+    "remat": lambda f, wrap: jax.checkpoint(f), "vmap": _vmap(_scan),
+    "vmap_of_while": _vmap(_while), "vmap_of_cond": _vmap(_cond)}
+
+
+class PytreeTest(jtu.JaxTestCase):
+
+  @parameterized.parameters(*[(kind, 3) for kind in _BODIES], ("nested", 100),
+                            ("nested", 100, jax.jit), ("scan", 3, jax.jit))
+  def test_captured_in_bodies(self, kind, n, wrap=lambda f: f):
+    make = lambda a, wrap: _BODIES[kind](wrap(lambda x: jnp.sin(x * a)), wrap)
+    loss = lambda f, x: jnp.sum(f(x) ** 2)
+    grad = (lambda f, _: f) if "while" in kind else jax.value_and_grad
+    run = jax.jit(grad(loss, (0, 1)))
+    x = jnp.full(n, .3, 'float32')
+
+    for k in 1., 2.:
+      a = jnp.linspace(.5, k, n, dtype='float32')
+      f = closure_to_pytree(make(a, wrap), x)
+      with jtu.count_jit_and_pmap_lowerings() as count:
+        got = run(f, x)
+      num_lowerings = count()
+      expected = grad(lambda a, x: loss(make(a, lambda f: f), x), (0, 1))(a, x)
+      if "while" not in kind:
+        # What a jitted function captured is its constant.
+        bars = [c for c in jax.tree.leaves(got[1]) if c.shape == (n,)]
+        got, expected = (got[0], bars), (
+            expected[0], [*expected[1]][wrap is jax.jit:])
+      self.assertAllClose(got, expected, rtol=1e-4)
+    if wrap is not jax.jit:
+      self.assertEqual(num_lowerings, 0)
+
+  def test_carry_of_loops(self):
+    x = jnp.full(3, .5, 'float32')
+    (f, y), _ = lax.scan(lambda s, _: ((s[0], s[0](s[1])), None),
+                         (_make_pytree(), x), length=1)
+    self.assertAllClose(y, _expected(1, x))
+    _, _, y = lax.while_loop(lambda s: s[0] < 1,
+                             lambda s: (s[0] + 1, s[1], s[1](s[2])), (0, f, x))
+    self.assertAllClose(y, _expected(1, x))
+
+  def test_bad_structure(self):
+    f = closure_to_pytree(lambda x, y: x * y, 1., 2.)
+    for args in (1.,), (1., 2., 3.), ((1.,), 2.):
+      with self.assertRaisesRegex(TypeError, "structure"):
+        f(*args)
+
+  def test_other_types_warn(self):
+    a = jnp.ones(3)
+    f = closure_to_pytree(lambda y: a * y, 2.)
+    with config.enable_checks(False):
+      with self.assertWarnsRegex(
+          FutureWarning, r"y is of type float.*\[3\] instead of float"):
+        self.assertAllClose(f(np.ones(3)), jnp.ones(3),
+                            check_dtypes=False)
+      with self.assertWarnsRegex(
+          FutureWarning, r"hoisted value 0 is of type float.*\[\] instead of"):
+        self.assertAllClose(jax.tree.map(lambda leaf: leaf[0], f)(2.), 2.,
+                            check_dtypes=False)
+
+  def test_tree_map_vmap_and_copy(self):
+    f, g, x = _make_pytree(1), _make_pytree(3), jnp.full(3, .5, 'float32')
+    is_int = lambda x: x.dtype == 'int32'
+    mean = jax.tree.map(lambda x, y: (x + y) // 2 if is_int(x) else (x + y) / 2.,
+                        f, g)
+    self.assertAllClose(mean(x), _expected(2, x))
+    jax.tree.map(lambda *_: None, f, g)  # whatever the leaves
+
+    fs = jax.tree.map(
+        lambda x: jnp.arange(4, dtype='int32') if is_int(x) else x, f)
+    axes = jax.tree.map(lambda x: 0 if is_int(x) else None, f)
+    out = jax.vmap(lambda f, x: f(x), (axes, None))(fs, x)
+    sin = _expected(1, x) - 1.
+    self.assertAllClose(out, jnp.stack([n * sin + 1. for n in range(4)]))
+
+    for h in copy.copy(f), copy.deepcopy(f):
+      self.assertEqual(jax.tree.structure(f), jax.tree.structure(h))
+      self.assertAllClose(h(x), _expected(1, x))
 
 
 if __name__ == '__main__':
