@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""odeint beyond upstream's tests: effects, references, complex states."""
+"""odeint beyond upstream's tests: effects, references, second derivatives."""
 
 from functools import partial
 
@@ -22,78 +22,27 @@ import numpy as np
 import jax
 import jax.numpy as jnp
 from jax import export
-from jax import lax
 from jax._src import test_util as jtu
 from jax.experimental.ode import odeint
 
 jax.config.parse_flags_with_absl()
 
+T = np.array([0., 1.])
+
 
 class OdeintMoreTest(jtu.JaxTestCase):
 
-  def test_second_derivatives_with_captured_int(self):
+  @parameterized.parameters(True, False)
+  def test_second_derivatives_with_int(self, captured):
     def f(theta, i):
-      dynamics = lambda y, t: -theta * jnp.array([9., .5])[i] * y
-      return odeint(dynamics, 2., jnp.array([0., 1.5]))[-1]
+      dynamics = lambda y, t, *args: -theta * jnp.array([9., .5])[
+          args[0] if args else i] * y
+      args = () if captured else (i,)
+      return odeint(dynamics, 2., jnp.array([0., 1.5]), *args)[-1]
 
     ans = jax.jit(jax.grad(jax.grad(f)))(.7, jnp.int32(1))
     self.assertAllClose(ans, 2. * .75 ** 2 * jnp.exp(-.7 * .75),
                         check_dtypes=False, rtol=1e-3)
-
-  def test_one_time(self):
-    f = lambda y0, k: odeint(lambda y, t: -k * y, y0, jnp.array([1.]))
-    self.assertAllClose(f(jnp.ones(2), 3.), jnp.ones((1, 2)))
-    grads = jax.grad(lambda *args: f(*args).sum(), (0, 1))(jnp.ones(2), 3.)
-    self.assertAllClose(grads, (jnp.ones(2), 0.), check_dtypes=False)
-
-  @parameterized.parameters(
-      ((1., 0.), lambda y, t: [y[1], -y[0]]),
-      ([1., 0.], lambda y, t: (y[1], -y[0])),
-      (np.array([1., 0.]), lambda y, t: [y[1], -y[0]]),
-      ([1., 0.], lambda y, t: jnp.array([y[1], -y[0]])),
-      (np.array([[1.], [0.]]), lambda y, t: (y[1], [-y[0, 0]])),
-  )
-  def test_output_as_list(self, y0, dynamics):
-    ys = odeint(dynamics, y0, jnp.array([0., 1.]))
-    self.assertAllClose(jax.tree.leaves(jax.tree.map(lambda y: y[-1], ys))[0]
-                        .ravel()[0], np.cos(1.), check_dtypes=False, rtol=1e-5)
-
-  def test_real_derivative_of_a_complex_state(self):
-    with jax.numpy_dtype_promotion('standard'):
-      ys = odeint(lambda y, t: -y.real, jnp.complex64(1 + 1j),
-                  jnp.array([0., 1.], 'float32'))
-    self.assertAllClose(ys[-1], np.complex64(np.exp(-1.) + 1j), rtol=1e-5)
-
-  def test_effects(self):
-    seen = []
-    def dynamics(y, t):
-      jax.debug.callback(lambda t: seen.append(float(t)), t, ordered=True)
-      return -y
-    solve = lambda y0: odeint(dynamics, y0, jnp.array([0., 1.]))[-1]
-    for f in (solve, jax.jit(solve), jax.grad(solve)):
-      seen.clear()
-      f(1.)
-      jax.effects_barrier()
-      self.assertEqual(seen[0], 0.)
-      self.assertGreater(len(seen), 6)
-
-  def test_captured_key(self):
-    # See https://github.com/jax-ml/jax/issues/2797
-    @jax.jit
-    @jax.grad
-    def f(theta, data, key):
-      def density(x, key):
-        eps = jax.random.normal(key, x.shape, x.dtype)
-        dynamics = lambda y, t: theta * eps
-        return odeint(dynamics, x, jnp.array([0., 1.]))[-1]
-      return jnp.mean(jax.vmap(density)(data, jax.random.split(key, 4)))
-
-    key = jax.random.key(0)
-    data = jnp.ones((4, 2))
-    eps = jax.vmap(lambda k: jax.random.normal(k, (2,), data.dtype))(
-        jax.random.split(key, 4))
-    self.assertAllClose(f(2., data, key), eps.mean(), check_dtypes=False,
-                        rtol=1e-4)
 
   def test_grads_against_finite_differences(self):
     def f(y0, theta, i):
@@ -109,81 +58,74 @@ class OdeintMoreTest(jtu.JaxTestCase):
                     order=2, atol=tol, rtol=tol)
 
   def test_grad_allow_int(self):
-    f = lambda y0, i: odeint(lambda y, t, i: -y * i, y0, jnp.array([0., 1.]),
-                             i)[-1]
+    f = lambda y0, i: odeint(lambda y, t, i: -y * i, y0, jnp.array(T), i)[-1]
     y0_bar, i_bar = jax.grad(f, argnums=(0, 1), allow_int=True)(1., 2)
     self.assertAllClose(y0_bar, jnp.exp(-2.), check_dtypes=False, rtol=1e-5)
     self.assertEqual(i_bar.dtype, jax.dtypes.float0)
 
-  def test_captured_vmapped_switch(self):
-    # See https://github.com/jax-ml/jax/issues/15759
-    def f(a):
-      branches = [lambda t: jnp.full_like(t, .5), lambda t: a ** 2 + 0. * t]
-      rates = jax.vmap(lambda i, t: lax.switch(i, branches, t), (0, None))
-      index = jnp.array([0, 1])
-      dynamics = lambda y, t: -rates(index, t) * y
-      return odeint(dynamics, jnp.ones(2), jnp.array([0., 1.5]))[-1, 1]
+  def test_one_time(self):
+    f = lambda y0, k: odeint(lambda y, t: -k * y, y0, jnp.array([1.]))
+    self.assertAllClose(f(jnp.ones(2), 3.), jnp.ones((1, 2)))
+    grads = jax.grad(lambda *args: f(*args).sum(), (0, 1))(jnp.ones(2), 3.)
+    self.assertAllClose(grads, (jnp.ones(2), 0.), check_dtypes=False)
 
-    for grad_f in (jax.grad(f), jax.jit(jax.grad(f)), jax.grad(jax.jit(f))):
-      self.assertAllClose(grad_f(.8), -2 * .8 * 1.5 * jnp.exp(-.8 ** 2 * 1.5),
-                          check_dtypes=False, rtol=1e-4)
+  def test_symbolic_number_of_times(self):
+    n, = export.symbolic_shape("n", constraints=["n >= 2"])
+    t = jnp.linspace(0., 1., 3)
+    solve = jax.jit(lambda k, t: odeint(lambda y, t: -k * y, 1., t))
+    exported = export.export(solve)(*[
+        jax.ShapeDtypeStruct(shape, t.dtype) for shape in ((), (n,))])
+    self.assertAllClose(exported.call(t[1], t), jnp.exp(-t[1] * t), rtol=1e-5)
 
-  def test_grad_of_vmap_with_complex_state(self):
-    # See https://github.com/jax-ml/jax/issues/8783
-    flip = jnp.array([[0., -1j], [-1j, 0.]])
-
-    def loss(a, bs, integer):
-      def solve(b):
-        dynamics = lambda y, t: (a * b * integer) * flip @ y
-        ys = odeint(dynamics, jnp.eye(2, dtype=complex), jnp.array([0., 1.]),
-                    rtol=1e-6, atol=1e-6)
-        return ys[-1, 0, 0].real
-      return jnp.sum(jax.vmap(solve)(bs))
-
-    bs = jnp.array([.3, .6])
-    for grad_f in (jax.grad(loss), jax.jit(jax.grad(loss)),
-                   jax.grad(jax.jit(loss))):
-      with jax.numpy_dtype_promotion('standard'):
-        ans = grad_f(.7, bs, 2)  # The solution is cos(2 a b).
-      self.assertAllClose(ans, jnp.sum(-2 * bs * jnp.sin(2 * .7 * bs)),
-                          check_dtypes=False, rtol=1e-3)
+  def test_effects(self):
+    seen = []
+    def dynamics(y, t):
+      jax.debug.callback(lambda t: seen.append(float(t)), t, ordered=True)
+      return -y
+    solve = lambda y0: odeint(dynamics, y0, jnp.array(T))[-1]
+    for f in (solve, jax.jit(solve), jax.grad(solve)):
+      seen.clear()
+      f(1.)
+      jax.effects_barrier()
+      self.assertEqual(seen[0], 0.)
+      self.assertGreater(len(seen), 6)
 
   def test_captured_ref(self):
     calls = jax.new_ref(jnp.zeros((), 'int32'))
     def dynamics(y, t):
       calls[...] += 1
       return -y
-    solve = lambda y0: odeint(dynamics, y0, jnp.array([0., 1.]))[-1]
+    solve = lambda y0: odeint(dynamics, y0, jnp.array(T))[-1]
     self.assertAllClose(jax.grad(solve)(1.), jnp.exp(-1.), check_dtypes=False,
                         rtol=1e-5)
     self.assertGreater(int(calls[...]), 6)
 
+  def test_grad_of_vmap_with_complex_state(self):
+    # See https://github.com/jax-ml/jax/issues/8783
+    flip = jnp.array([[0., -1j], [-1j, 0.]])
+    def loss(a, bs, integer):
+      def solve(b):
+        dynamics = lambda y, t: (a * b * integer) * flip @ y
+        ys = odeint(dynamics, jnp.eye(2, dtype=complex), jnp.array(T),
+                    rtol=1e-6, atol=1e-6)
+        return ys[-1, 0, 0].real
+      return jnp.sum(jax.vmap(solve)(bs))
+
+    bs = jnp.array([.3, .6])
+    with jax.numpy_dtype_promotion('standard'):
+      ans = jax.jit(jax.grad(loss))(.7, bs, 2)  # The solution is cos(2 a b).
+    self.assertAllClose(ans, jnp.sum(-2 * bs * jnp.sin(2 * .7 * bs)),
+                        check_dtypes=False, rtol=1e-3)
+
   def test_leaks_no_tracer(self):
     def f(theta, i):
       dynamics = lambda y, t: -theta * jnp.array([9., .5])[i] * y
-      return odeint(dynamics, 2., jnp.array([0., 1.]))[-1]
+      return odeint(dynamics, 2., jnp.array(T))[-1]
 
     with jax.checking_leaks():
       for grad_f in (jax.grad(f), jax.jit(jax.grad(f)), jax.grad(jax.jit(f))):
         self.assertAllClose(grad_f(.7, jnp.array(1)), -jnp.exp(-.35),
                             check_dtypes=False, rtol=1e-5)
-
-  def test_second_derivatives_with_int_argument(self):
-    def f(theta, i):
-      dynamics = lambda y, t, theta, i: -theta * jnp.array([9., .5])[i] * y
-      return odeint(dynamics, 2., jnp.array([0., 1.5]), theta, i)[-1]
-
-    ans = jax.jit(jax.grad(jax.grad(f)))(.7, jnp.int32(1))
-    self.assertAllClose(ans, 2. * .75 ** 2 * jnp.exp(-.7 * .75),
-                        check_dtypes=False, rtol=1e-3)
-
-  def test_symbolic_number_of_times(self):
-    n, = export.symbolic_shape("n", constraints=["n >= 2"])
-    t = jnp.linspace(0., 1., 3)
-    exported = export.export(jax.jit(
-        lambda k, t: odeint(lambda y, t: -k * y, 1., t)))(
-            jax.ShapeDtypeStruct((), t.dtype), jax.ShapeDtypeStruct((n,), t.dtype))
-    self.assertAllClose(exported.call(t[1], t), jnp.exp(-t[1] * t), rtol=1e-5)
 
 
 if __name__ == '__main__':
