@@ -52,14 +52,13 @@ UPSTREAM = ("tests/upstream/jaxpr_key_test.py",
             "tests/upstream/custom_api_test.py", "tests/upstream/ode_test.py")
 OTHERS = (
     "tests/closures/equality_test.py", "tests/closures/conversion_test.py",
-    "tests/closures/mutable_state_test.py",
-    "tests/closures/earlier_calls_test.py",
-    "tests/closures/retention_test.py", "tests/odeint/odeint_test.py")
+    "tests/closures/mutable_state_test.py", "tests/closures/caches_test.py",
+    "tests/odeint/odeint_test.py")
 LONG = ("tests/processes/placements_test.py",
         "tests/processes/shard_map_test.py", "tests/odeint/drop_in_test.py")
 SETS = {"A": UPSTREAM, "B": OTHERS, "C": LONG}
 # The suites that kill most mutants of a file run first.
-FIRST = {"custom_derivatives.py": ("custom_api", "conversion", "earlier_calls"),
+FIRST = {"custom_derivatives.py": ("custom_api", "conversion", "mutable_state"),
          "jaxpr_key.py": ("jaxpr_key", "equality", "mutable_state"),
          "ode.py": ("ode_test", "odeint_test")}
 

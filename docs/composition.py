@@ -91,7 +91,7 @@ def outcomes(side, names):
       actual = stacks.evaluate(stack, kind, cases.WAYS[way])
       jax.tree.map(lambda x, y: np.testing.assert_allclose(
           *(np.asarray(z).astype("complex128") for z in (x, y)),
-          **cases.tolerance(kind)), actual, expected(stack, kind))
+          **cases.tolerance()), actual, expected(stack, kind))
     except AssertionError:
       return WRONG
     except Exception as error:

@@ -60,18 +60,15 @@ class _Model:
   def sin(self, x):
     return np.sin(x)
 
-  def dynamics(self, x):
-    return jnp.sin(x)
-
 _model = _Model()
-_jitted_method = jax.jit(_model.dynamics)
 
-def _callback(fun):
+def _callback(make):  # A new function of Python in each trace.
   return with_vjp(lambda x: jax.pure_callback(
-      fun, jax.typeof(x), x, vmap_method="sequential"))
+      make(), jax.typeof(x), x, vmap_method="sequential"))
 
-def _observed(x, observe=partial(jax.debug.callback, _model.sin)):
-  observe(x)
+def _observed(x):
+  jax.debug.callback(_model.sin, x)
+  jax.debug.print("{}", x)
   return jnp.sin(x)
 
 def _kernel(x_ref, out_ref):
@@ -84,19 +81,10 @@ def _pallas(**kwargs):
 
 _row = pl.BlockSpec((1, 3), lambda i: (i, 0))
 
-@jax.custom_jvp
-def _root_tree(f, x0):
-  return root_straight_through(f, x0)
+_call_tree = jax.jit(lambda f, x: f(x))
 
-@_root_tree.defjvp
-def _root_tree_jvp(primals, tangents):
-  (f, x0), (f_dot, _) = primals, tangents
-  x = _root_tree(f, x0)
-  _, out_dot = jax.jvp(lambda f: f(x), (f,), (f_dot,))
-  return x, -out_dot / jax.grad(lambda x: f(x).sum())(x)
-
-def root_tree(f, x0):
-  return _root_tree(closure_to_pytree(f, x0), x0)
+def _tree(x):
+  return _call_tree(closure_to_pytree(lambda z: jnp.sin(x * z), x), x)
 
 def _cubic_root(solve):
   return lambda x: solve(lambda z: z ** 3 + z - x, jnp.ones_like(x))
@@ -118,20 +106,20 @@ CALLED = {
     "vjp_in_scan": lambda x: lax.scan(
         lambda x, _: (vjp_rule(x), None), x, None, length=2)[0],
     "vjp_in_jit": _jitted_late, "custom_gradient": _square,
-    "jitted_method": _jitted_method,
     "linear_call": partial(linear_call, _scale, _scale, 2.),
-    "custom_vmap": batched, "custom_vmap_in_vmap": jax.vmap(batched),
-    "callback_of_a_method": _callback(_model.sin),
-    "callback_of_a_partial": _callback(partial(np.multiply, 1.5)),
+    "custom_vmap": jax.vmap(batched),
+    "callback_of_a_method": _callback(lambda: _model.sin),
+    "callback_of_a_partial": _callback(
+        lambda: partial(np.multiply, 1.5)),
     "debug_callback": _observed,
-    "debug_print": partial(_observed, observe=partial(jax.debug.print, "{}")),
     "pallas": _pallas(),
     "pallas_with_blocks": _pallas(grid=(3,), in_specs=[_row], out_specs=_row),
     "custom_root": _custom_root,
     **{f"root_{way}": _cubic_root(solve) for way, solve in WAYS.items()},
-    "root_tree": _cubic_root(root_tree),
+    "tree": _tree,
     "root_in_root": _root_in_root(WAYS["custom_jvp"]),
-    "root_tree_in_root_tree": _root_in_root(root_tree),
+    "tree_in_tree": lambda x: _call_tree(closure_to_pytree(
+        lambda z: _tree(x * z), x), x),
     "odeint": lambda x: odeint(
         lambda z, t: -x * z, x, jnp.array([0., .1]))[-1],
 }

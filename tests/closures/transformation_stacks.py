@@ -14,10 +14,10 @@
 
 """Stacks of transformations of a solver whose closure captures a value.
 
-A layer transforms a function of theta, a vector of two, and of `c`, the captured
-value, whose result is a list of inexact arrays, and returns such a function. So
-layers fit together in any order. Each names `c` as an argument of whatever it
-transforms, so that `c` is traced there.
+A layer transforms a function of theta, a vector of two, and of `c`, the value
+that the closure captures. The function returns a list of inexact arrays, as the
+transformed one does: layers fit together in any order. Each names `c` as an
+argument of whatever it transforms, so that `c` is traced there.
 """
 
 import functools
@@ -98,18 +98,15 @@ def shard_map(f, spread):
             spread_float(theta, NUM_DEVICES), spread(c, NUM_DEVICES))
   return g
 
-def _scan(f, spread, carry=False):
+@_layer
+def scan(f, spread):
   def g(theta, c):
     def step(s, c):
-      theta_, c = (theta, s[1]) if carry else (theta, c)
-      outs = f(theta_ * (1. + .1 * jnp.sin(s[0])), c)
-      return (s[0] + .1 * _sum(outs), spread(s[1], 2)[1]), outs
-    (s, _), outs = lax.scan(step, (jnp.zeros(()), c), spread(c, 2))
+      outs = f(theta * (1. + .1 * jnp.sin(s)), c)
+      return s + .1 * _sum(outs), outs
+    s, outs = lax.scan(step, jnp.zeros(()), spread(c, 2))
     return [s, *outs]
   return g
-
-_layer(_scan)
-_layer(functools.partial(_scan, carry=True), "scan_of_carry")
 
 @_layer
 def map(f, spread):
@@ -135,18 +132,14 @@ _layer(functools.partial(
     _fori_loop, num_steps=lambda theta: 2 + 0 * theta[0].astype(int)),
        "while_loop")
 
-def _branch(f, spread, choose=lambda i, f, g, *args: lax.cond(
-    i == 0, f, g, *args)):
+@_layer
+def cond(f, spread):
   def g(theta, c):
     def other(theta, c):
       return [jnp.broadcast_to(theta.sum().astype(x.dtype), x.shape)
               for x in jax.eval_shape(f, theta, c)]
-    return choose(jnp.int32(theta[0] < 0.), f, other, theta, c)
+    return lax.cond(theta[0] > 0., f, other, theta, c)
   return g
-
-_layer(_branch, "cond")
-_layer(functools.partial(_branch, choose=lambda i, f, g, *args: lax.switch(
-    i, [f, g, g], *args)), "switch")
 
 # The user's own rules around the solver.
 
@@ -157,8 +150,8 @@ def _custom_vjp(f, spread, late=False):
   def bwd(res, outs_bar):
     f_vjp = vjp(*res)[1] if late else res
     return *f_vjp(outs_bar), None
-  g.defvjp(lambda theta, c: (f(theta, c), (theta, c)) if late else vjp(theta, c),
-           bwd)
+  fwd = lambda *args: (f(*args), args) if late else vjp(*args)
+  g.defvjp(fwd, bwd)
   return g
 
 _layer(_custom_vjp)
@@ -190,8 +183,7 @@ _layer(functools.partial(_with_mode, mode=jax.disable_jit), "disable_jit")
 REVERSE = {"grad", "value_and_grad", "jacrev", "vjp_of_all_arguments"}
 FORWARD = {"jvp", "linearize", "jacfwd"}
 CUSTOM = {"custom_vjp", "custom_vjp_with_grad_in_rule", "custom_jvp"}
-_SCANS = {"scan", "scan_of_carry", "scan_capturing_its_index", "map",
-          "fori_loop"}
+_SCANS = {"scan", "scan_capturing_its_index", "map", "fori_loop"}
 
 # By name, from the outside to the inside.
 STACKS = {"_of_".join(stack.split()): stack for stack in (
@@ -200,7 +192,7 @@ STACKS = {"_of_".join(stack.split()): stack for stack in (
     "vmap_unbatched_theta grad", "grad vmap", "grad vmap_unbatched_theta",
     "jit vmap grad", "vmap_unbatched_theta vmap_unbatched_capture grad",
     "grad scan", "jit grad scan_capturing_its_index", "scan grad",
-    "jit grad scan remat", "grad cond", "cond grad", "jit grad switch",
+    "jit grad scan remat", "grad cond", "cond grad",
     "jit grad fori_loop", "jit while_loop grad", "jit while_loop", "grad map",
     "map grad", "grad remat", "grad remat jit", "jit jacrev", "jit jacrev grad",
     "jit jacfwd grad", "jacfwd", "jvp jit", "jit jvp", "linearize jit",
