@@ -80,6 +80,9 @@ class _EqualOwner(_Owner):
 def _rule(table, primals, tangents):
   return 1. * primals[0], table[0] * tangents[0]
 
+def _rule_of_keyword(primals, tangents, table):
+  return _rule(table, primals, tangents)
+
 def with_jvp(rule):
   f = jax.custom_jvp(lambda x: 1. * x)
   f.defjvp(rule)
@@ -102,8 +105,8 @@ _RULES = {
     "method": lambda l: with_jvp(_Owner(l).rule),
     "callable": lambda l: with_jvp(_Owner(l)),
     "partial": lambda l: with_jvp(functools.partial(_rule, l)),
-    "partial_of_keyword": lambda l: with_jvp(functools.partial(
-        lambda p, t, table: _rule(table, p, t), table=l)),
+    "partial_of_keyword": lambda l: with_jvp(
+        functools.partial(_rule_of_keyword, table=l)),
     "Partial": lambda l: with_jvp(jax.tree_util.Partial(_rule, l)),
     "jit": lambda l: with_jvp(jax.jit(_Owner(l).rule)),
     "wrapped": lambda l: with_jvp(
@@ -239,9 +242,8 @@ class CallbacksTest(jtu.JaxTestCase):
   @parameterized.parameters(np.multiply, jnp.multiply)
   def test_array_changed_after_the_conversion(self, multiply):
     # Unlike a rule, a callback sees what the array is when it is called.
-    arrays = [np.full(2, 2., 'float32') for _ in range(2)]
     x = jnp.ones(2, 'float32')
-    for a in arrays:
+    for a in [np.full(2, 2., 'float32') for _ in range(2)]:
       f = functools.partial(multiply, a)
       converted = convert(lambda x: jax.pure_callback(f, x, x), x)
       self.assertAllClose(call(converted, x), 2. * x)
