@@ -114,7 +114,7 @@ class _Runner:
       self.trees.put((tree, pin))
     if output == "timeout" and left < timeout:
       return None  # It is this run that has no time left.
-    if outcome == TestOutcome.INCOMPETENT or not output.strip():
+    if outcome == TestOutcome.INCOMPETENT:
       raise RuntimeError(f"pytest did not start: {output}")
     killed = outcome != TestOutcome.SURVIVED
     test = re.search(r"^(?:FAILED|ERROR) (\S+)", output, re.MULTILINE)
