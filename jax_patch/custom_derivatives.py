@@ -26,13 +26,12 @@ from jax._src import core
 from jax._src import flattree as ft
 from jax._src import traceback_util
 from jax._src.api_util import debug_info
-from jax._src.basearray import Array
 from jax._src.interpreters import partial_eval as pe
 from jax._src.lib import _jax
 from jax._src.tree_util import (
     all_leaves, Partial, tracing_registry, tree_flatten, tree_unflatten)
 from jax._src.util import (
-    merge_lists, partition_list, safe_map, safe_zip, split_list, unzip2,
+    merge_lists, partition_list, safe_map, safe_zip, split_list,
     weakref_lru_cache)
 from jax_patch.jaxpr_key import FrozenArray, jaxpr_key
 
@@ -156,14 +155,13 @@ def _closure_convert_for_avals(fun, in_tree, in_avals, debug_info, to_pytree, wa
   with config.use_simplified_jaxpr_constants(False):
     closed_jaxpr, out_avals = pe.trace_to_jaxpr_nocache(
         fun, ft.treedef_args_to_ft(in_tree, in_avals), debug_info)
-  jaxpr, consts = _separate_consts(closed_jaxpr)
+  jaxpr, consts = pe.separate_consts(closed_jaxpr)
   out_tree = out_avals.tree
 
   # Only what is traced can take part in differentiation.
   # See https://github.com/jax-ml/jax/issues/6415 for motivation.
-  is_hoisted = [isinstance(c, core.Tracer) or to_pytree and not (
-      isinstance(c, core.Ref) or isinstance(c, np.ndarray) and not c.ndim)
-                for c in consts]
+  is_hoisted = [isinstance(c, core.Tracer) or
+                to_pytree and not isinstance(c, core.Ref) for c in consts]
   # The owner of a NumPy array can change it.
   frozen = [FrozenArray(c) if isinstance(c, np.ndarray) else c for c in consts]
   arrays = [(c, f) for c, f in zip(consts, frozen) if f is not c]
@@ -203,24 +201,6 @@ def _closure_convert_for_avals(fun, in_tree, in_avals, debug_info, to_pytree, wa
   return fun, const_args, arrays + key.arrays
 
 _closure_convert_cached = weakref_lru_cache(_closure_convert_for_avals)
-
-def _separate_consts(jaxpr):
-  # Arrays without dimensions can be literals.
-  found = {}
-  def to_var(x):
-    if isinstance(x, core.Literal) and isinstance(x.val, (Array, np.ndarray)):
-      x, _ = found.setdefault(id(x.val), (core.Var(x.aval), x.val))
-    return x
-
-  invars = [map(to_var, e.invars) for e in jaxpr.eqns]
-  outvars = map(to_var, jaxpr.outvars)
-  new_vars, new_consts = unzip2(found.values())
-  consts = [*jaxpr.consts, *new_consts]
-  if found:
-    jaxpr = jaxpr.replace(
-        constvars=[*jaxpr.constvars, *new_vars], outvars=outvars,
-        eqns=[e.replace(invars=vs) for e, vs in zip(jaxpr.eqns, invars)])
-  return pe.convert_constvars_jaxpr(jaxpr), consts
 
 def _warn_of_other_types(jaxpr, is_hoisted, values):
   # See https://github.com/jax-ml/jax/issues/6867

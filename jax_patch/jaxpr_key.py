@@ -154,8 +154,11 @@ class _KeyBuilder:
 
     def atom(a):
       if isinstance(a, core.Literal):
-        is_array = isinstance(a.val, np.ndarray)
-        return a.aval, FrozenArray(a.val) if is_array else self.part(a.val)
+        part = self.part(a.val)
+        if isinstance(a.val, np.ndarray):  # Its owner can change it.
+          _, part = part
+          a.val = part.value
+        return a.aval, part
       if a in number:
         return number[a]
       number[a] = len(number)

@@ -21,6 +21,7 @@ older JAX has these names, too:
 | --- | --- |
 | ``jax._src.flattree.treedef_args_to_ft`` | 0.11 |
 | ``jax._src.interpreters.partial_eval.trace_to_jaxpr_nocache`` | 0.11 |
+| ``jax._src.interpreters.partial_eval.separate_consts`` of a ``Jaxpr`` | 0.11 |
 | ``jax._src.core.Jaxpr.consts`` | 0.11 |
 """
 
@@ -39,6 +40,7 @@ def missing():
   if hasattr(pe, "trace_to_jaxpr_nocache"):
     return []
   return [(pe.__name__, pe, "trace_to_jaxpr_nocache", _trace_to_jaxpr_nocache),
+          (pe.__name__, pe, "separate_consts", _separate_consts),
           ("jax._src.core.Jaxpr", core.Jaxpr, "consts", ())]
 
 def extend_key():
@@ -70,3 +72,10 @@ def _trace_to_jaxpr_nocache(fun, in_avals, debug_info):
       jaxpr.debug_info, jaxpr.is_high)
   jaxpr.consts = consts
   return jaxpr, types.SimpleNamespace(tree=out_tree())
+
+_separate_consts_of_closed_jaxpr = pe.separate_consts
+
+def _separate_consts(jaxpr):
+  if not isinstance(jaxpr, _JaxprWithConsts):
+    return _separate_consts_of_closed_jaxpr(jaxpr)
+  return pe.convert_constvars_jaxpr(jaxpr), jaxpr.consts

@@ -326,6 +326,14 @@ class PassedAgainTest(jtu.JaxTestCase):
     buffer[:] = 1.
     self.assertEqual(call(convert(lambda x: jitted(x), 1.), 1.), 2.)
 
+  def test_array_without_dimensions_of_a_jitted_function(self):
+    # It is a literal of the program, which closures over equal arrays share.
+    arrays = [np.ones((), 'float32') for _ in range(2)]
+    jitted = [jax.jit(lambda x, a=a: x * a) for a in arrays]
+    converted = [convert(lambda x: f(x), 1.) for f in jitted]
+    arrays[0][...] = 5.
+    self.assertEqual(converted[1](1.), 1.)
+
   def test_method_and_callable_object(self):
     # Stock JAX remembers both, and gives the old number.
     class Model:

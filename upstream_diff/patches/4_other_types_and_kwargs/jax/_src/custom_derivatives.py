@@ -86,7 +86,7 @@ def _closure_convert_for_avals(fun, in_tree, in_avals,
   def converted_fun(*args, **kwargs):
     if any(copy != x for x, copy in key.arrays):
       key.function = lambda: None  # The next conversion makes another one.
-    args, const_args = split_list(args, [max(len(args) - num_consts, 0)])
+    args, const_args = split_list(args, [len(args) - num_consts])
     all_args, in_tree2 = tree_flatten((tuple(args), kwargs))
     if (in_tree != in_tree2 or len(const_args) != num_consts
         or not all_leaves(const_args)):
