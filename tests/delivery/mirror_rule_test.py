@@ -15,9 +15,7 @@
 """Each definition in a mirror replaces the upstream one of its name."""
 
 import inspect
-import pathlib
 import sys
-import tempfile
 from unittest import mock
 
 from absl.testing import absltest
@@ -32,7 +30,6 @@ from patch_test import CONVERT_HOMES, PatchTestCase
 
 jax.config.parse_flags_with_absl()
 
-
 FAKE_UPSTREAM = '''
 class Rules:
   def __init__(self): self.bwd = "old"
@@ -44,16 +41,10 @@ class Solver:
   def kept(self): return "kept"
 
 def documented():
-  """Upstream's words."""
-
-def redocumented():
   """Upstream's words.
 
   Args:
     x: of upstream.
-
-  Returns:
-    A value.
   """
 
 def untouched(): pass
@@ -78,14 +69,13 @@ class _New:
 def made_by_a_decorator(): pass
 
 @functools.wraps(print, assigned=())
-def documented(): return "new"
-
-def redocumented():
+def documented():
   """Words of its own.
 
   Args:
     y: of the mirror.
   """
+  return "new"
 
 constant = 2
 _instance = _New()
@@ -104,14 +94,12 @@ class MirrorRuleTest(PatchTestCase):
 
   def setUp(self):
     super().setUp()
-    directory = tempfile.TemporaryDirectory()
-    self.addCleanup(directory.cleanup)
+    directory = self.create_tempdir()
     for name, text in (("upstream", FAKE_UPSTREAM), ("mirror", FAKE_MIRROR),
                        ("new", FAKE_NEW)):
-      path = pathlib.Path(directory.name, f"fake_{name}.py")
-      path.write_text(text)
+      directory.create_file(f"fake_{name}.py", text)
     for patcher in (
-        mock.patch.object(sys, "path", [directory.name, *sys.path]),
+        mock.patch.object(sys, "path", [directory.full_path, *sys.path]),
         mock.patch.dict(sys.modules),
         mock.patch.dict(patch.UPSTREAM, {"fake_mirror": "fake_upstream"}),
         mock.patch.dict(patch._rules)):
@@ -123,43 +111,29 @@ class MirrorRuleTest(PatchTestCase):
 
   def test_definitions(self):
     upstream = self.upstream
-    before = dict(vars(upstream))
+    before = {**vars(upstream)}
     jax_patch.apply()
     import fake_mirror
     changed = {name for name, value in vars(upstream).items()
                if before.get(name) is not value}
-    self.assertEqual(changed, {"documented", "redocumented", "_New",
-                               "made_by_a_decorator"})
+    self.assertEqual(changed, {"documented", "_New", "made_by_a_decorator"})
     self.assertIs(upstream._New, fake_mirror._New)
     self.assertIsInstance(upstream.made_by_a_decorator, upstream._New)
     self.assertEqual(upstream.documented(), "new")
     jax_patch.revert()
     self.assertEqual(vars(upstream), before)
-
-  def test_docstrings(self):
-    for _ in range(2):
-      jax_patch.apply()
-      self.assertEqual(self.upstream.documented.__doc__, "Upstream's words.")
-      self.assertEqual(inspect.getdoc(self.upstream.redocumented), """\
-Upstream's words.
-
-Words of its own.
-
-Args:
-  x: of upstream.
-  y: of the mirror.
-
-Returns:
-  A value.""")
-      jax_patch.revert()
+    jax_patch.apply()
+    self.assertEqual(
+        inspect.getdoc(upstream.documented),
+        "Upstream's words.\n\nWords of its own.\n\n"
+        "Args:\n  x: of upstream.\n  y: of the mirror.")
 
   def test_methods_of_an_upstream_class(self):
     solver = self.upstream.Solver()
-    jax_patch.apply()
-    self.assertIsInstance(solver, self.upstream.Solver)
-    self.assertEqual((solver.solve(), solver.added, solver.kept()),
-                     ("new", "added", "kept"))
-    jax_patch.revert()
+    with jax_patch.patched():
+      self.assertIsInstance(solver, self.upstream.Solver)
+      self.assertEqual((solver.solve(), solver.added, solver.kept()),
+                       ("new", "added", "kept"))
     self.assertEqual((solver.solve(), solver.kept()), ("old", "kept"))
     self.assertFalse(hasattr(solver, "added"))
 
@@ -167,8 +141,7 @@ Returns:
     rules = self.upstream.rules
     jax_patch.status()
     self.assertIn("fake_mirror", sys.modules)
-    self.assertEqual(rules.bwd, "old")
-    self.assertFalse(hasattr(rules, "new"))
+    self.assertEqual(vars(rules).get("bwd"), "old")
     with jax_patch.patched():
       self.assertEqual((rules.bwd, rules.new), ("new", True))
     self.assertEqual(rules.bwd, "old")
@@ -180,12 +153,11 @@ Returns:
     with (mock.patch.dict(
               patch.UPSTREAM, {"fake_new": "jax._src.custom_derivatives"}),
           mock.patch.object(api, "shown", fake_new.shown, create=True)):
-      jax_patch.apply()
-      self.assertEqual(
-          [[hasattr(m, name) for m in CONVERT_HOMES]
-           for name in ("fresh", "shown", "_hidden")],
-          [[False, True, True], [True, True, True], [False, False, True]])
-      jax_patch.revert()
+      with jax_patch.patched():
+        self.assertEqual(
+            [[hasattr(m, name) for m in CONVERT_HOMES]
+             for name in ("fresh", "shown", "_hidden")],
+            [[False, True, True], [True, True, True], [False, False, True]])
     self.assertStock()
 
 

@@ -12,13 +12,14 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""The pytest plugin patches JAX for a suite, in the workers of xdist, too."""
+"""The plugins patch JAX in pytest, its workers too, and in a notebook."""
 
+import importlib.util
 import os
 import pathlib
 import subprocess
 import sys
-import tempfile
+import unittest
 
 from absl.testing import absltest, parameterized
 
@@ -29,6 +30,9 @@ import jax_patch
 
 jax.config.parse_flags_with_absl()
 
+APPLIED = f"\njax_patch: applied to jax {jax.__version__}\n"
+PLUGIN = "-m", "pytest", "-p", "jax_patch.pytest_plugin"
+LAUNCHER = "-m", "jax_patch", "-m", "pytest"
 
 # JAX reads the variable when it is imported, which the plugin must not do.
 CONFTEST = """
@@ -44,65 +48,61 @@ def test_patched():
   assert closure_convert.__module__ == "jax_patch.custom_derivatives"
 def test_environment():
   assert jnp.ones(()).dtype == "float64"
-  # A pytest that a test starts must not load the plugin.
-  assert "jax_patch" not in os.environ.get("PYTEST_PLUGINS", "")
+  # A pytest that a test starts must load the other plugins, and not ours.
+  assert os.environ.get("PYTEST_PLUGINS", "") == "other_plugin"
 """
 
-REFUSED = """
-from jax_patch._delivery import patch
-patch._PARAMETERS["jax.experimental.ode.odeint"] = "other"
-"""
+CELLS = (
+    "import jax; from jax import closure_convert",
+    "%load_ext jax_patch",
+    "print(jax.closure_convert.__module__, closure_convert.__module__)",
+    "%unload_ext jax_patch",
+    "print(jax.closure_convert.__module__)")
 
 
-class PluginTest(jtu.JaxTestCase):
+class PytestTest(jtu.JaxTestCase):
 
   def setUp(self):
     super().setUp()
-    directory = tempfile.TemporaryDirectory()
-    self.addCleanup(directory.cleanup)
-    self.directory = pathlib.Path(directory.name)
-    root = os.path.dirname(os.path.dirname(os.path.abspath(jax_patch.__file__)))
+    self.directory = pathlib.Path(self.create_tempdir().full_path)
+    root = pathlib.Path(jax_patch.__file__).resolve().parents[1]
     # A worker of pytest, which may run these tests, has variables of its own.
     self.env = {name: value for name, value in os.environ.items()
                 if not name.startswith(("PYTEST_", "JAX_", "XLA_"))}
-    self.env["PYTHONPATH"] = root
-    (self.directory / "conftest.py").write_text(CONFTEST)
-    (self.directory / "test_suite.py").write_text(SUITE)
+    self.env |= {"PYTHONPATH": f"{root}{os.pathsep}{self.directory}",
+                 "PYTEST_PLUGINS": "other_plugin"}
+    for name, text in (("conftest.py", CONFTEST), ("test_suite.py", SUITE),
+                       ("other_plugin.py", "")):
+      (self.directory / name).write_text(text)
 
   def run_suite(self, *args):
-    return subprocess.run(
+    done = subprocess.run(
         [sys.executable, *args, "-W", "error", "-p", "no:cacheprovider",
          "-c", os.devnull, "--rootdir=."],
         cwd=self.directory, env=self.env, capture_output=True, text=True)
+    return done.stdout + done.stderr
 
-  @parameterized.parameters(
-      ("-m", "pytest", "-p", "jax_patch.pytest_plugin"),
-      ("-m", "jax_patch", "-m", "pytest"))
-  def test_workers(self, *how):
-    done = self.run_suite(*how, "-n", "2")
-    self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
-    self.assertIn(f"\njax_patch: applied to jax {jax.__version__}\n",
-                  done.stdout)
-    self.assertIn("2 passed", done.stdout)
+  @parameterized.parameters((PLUGIN,), (LAUNCHER,))
+  def test_workers(self, how):
+    output = self.run_suite(*how, "-n", "1")
+    self.assertIn(APPLIED, output)
+    self.assertIn("2 passed", output)
 
-  def test_conftest_that_imports_jax(self):
-    (self.directory / "conftest.py").write_text(
-        "import jax; jax.config.update('jax_enable_x64', True)")
-    done = self.run_suite(
-        "-m", "pytest", "-p", "jax_patch.pytest_plugin", "-p", "no:xdist")
-    self.assertIn("2 passed", done.stdout, done.stderr)
+  def test_without_it(self):
+    output = self.run_suite("-m", "pytest")
+    self.assertNotIn("jax_patch: ", output)
+    self.assertIn("1 failed, 1 passed", output)
 
   def test_conftest_that_names_the_plugin(self):
     # pytest loads the plugin after the imports of the conftest.
     (self.directory / "conftest.py").write_text(
         CONFTEST + "pytest_plugins = ['jax_patch.pytest_plugin']\n"
         "from jax import closure_convert, numpy")
-    done = self.run_suite("-m", "pytest", "-n", "1")
+    output = self.run_suite("-m", "pytest", "-n", "1")
     self.assertIn(
-        f"\njax_patch: applied to jax {jax.__version__}\n"
-        "jax_patch: imported from JAX before: conftest.closure_convert\n",
-        done.stdout, done.stderr)
-    self.assertIn("2 passed", done.stdout)
+        f"{APPLIED}jax_patch: imported from JAX before:"
+        " conftest.closure_convert\n", output)
+    self.assertIn("2 passed", output)
 
   def test_program_that_runs_pytest_twice(self):
     (self.directory / "conftest.py").unlink()
@@ -111,40 +111,47 @@ class PluginTest(jtu.JaxTestCase):
         import sys, pytest
         pytest.main([*sys.argv[1:], "--co"])
         sys.exit(pytest.main(sys.argv[1:]))""")
-    done = self.run_suite("-m", "jax_patch", "program.py", "-n", "1")
-    self.assertEqual(done.stdout.count("\njax_patch: applied to jax "), 2)
-    self.assertIn("2 passed", done.stdout, done.stderr)
+    output = self.run_suite("-m", "jax_patch", "program.py", "-n", "1")
+    self.assertEqual(output.count(APPLIED), 2)
+    self.assertIn("2 passed", output)
 
   def test_conftest_that_reverts(self):
     (self.directory / "conftest.py").write_text(
         "import jax, jax_patch; jax_patch.revert()")
-    done = self.run_suite("-m", "jax_patch", "-m", "pytest", "--co")
-    self.assertIn("jax_patch: NOT applied to jax ", done.stdout, done.stderr)
-
-  def test_other_plugins_that_the_environment_names(self):
-    self.env["PYTEST_PLUGINS"] = "other_plugin"
-    self.env["PYTHONPATH"] += os.pathsep + str(self.directory)
-    (self.directory / "other_plugin.py").write_text("""if True:
-        import os, pytest
-        @pytest.fixture
-        def named(): return os.environ["PYTEST_PLUGINS"]""")
-    (self.directory / "test_suite.py").write_text(
-        "def test_named(named): assert named == 'other_plugin'")
-    done = self.run_suite("-m", "jax_patch", "-m", "pytest", "-n", "1")
-    self.assertIn("1 passed", done.stdout, done.stderr)
-
-  def test_without_it(self):
-    done = self.run_suite("-m", "pytest")
-    self.assertNotIn("jax_patch: ", done.stdout)
-    self.assertIn("1 failed, 1 passed", done.stdout, done.stderr)
+    output = self.run_suite(*LAUNCHER, "--co")
+    self.assertIn("jax_patch: NOT applied to jax ", output)
 
   def test_jax_that_cannot_be_patched(self):
     # Both modules fail, rather than run on an unpatched JAX.
-    (self.directory / "conftest.py").write_text(REFUSED)
+    (self.directory / "conftest.py").write_text("""if True:
+        from jax_patch._delivery import patch
+        patch._PARAMETERS["jax.experimental.ode.odeint"] = "other" """)
     (self.directory / "test_other.py").write_text(SUITE)
-    done = self.run_suite("-m", "pytest", "-p", "jax_patch.pytest_plugin")
-    self.assertIn("2 errors", done.stdout, done.stderr)
-    self.assertIn("jax_patch needs jax>=", done.stdout)
+    output = self.run_suite(*PLUGIN)
+    self.assertIn("2 errors", output)
+    self.assertIn("jax_patch needs jax>=", output)
+
+
+@unittest.skipUnless(
+    all(map(importlib.util.find_spec, ("ipykernel", "nbclient"))),
+    "needs ipykernel and nbclient, which the extra `docs` installs")
+class NotebookTest(jtu.JaxTestCase):
+
+  def test_load_ext(self):
+    import nbclient
+    import nbformat
+    notebook = nbformat.v4.new_notebook(
+        cells=[*map(nbformat.v4.new_code_cell, CELLS)])
+    root = str(pathlib.Path(jax_patch.__file__).parents[1])
+    nbclient.NotebookClient(
+        notebook, resources={"metadata": {"path": root}}).execute()
+    _, warned, shown, _, reverted = (
+        "".join(output.text for output in cell.outputs)
+        for cell in notebook.cells)
+    self.assertIn("imported from JAX before", warned)
+    self.assertEqual(
+        shown, "jax_patch.custom_derivatives jax._src.custom_derivatives\n")
+    self.assertEqual(reverted, "jax._src.custom_derivatives\n")
 
 
 if __name__ == "__main__":
