@@ -14,35 +14,31 @@
 
 """A small source tree, with the parts of JAX that the patches change."""
 
-import collections
+import pathlib
+import subprocess
+
+from jax._src import test_util as jtu
 
 from upstream_diff import changes
-from upstream_diff import imports
-from upstream_diff import series
+from upstream_diff.base import Base
 
+FILES = {}
 
-_CUSTOM_DERIVATIVES = '''\
-# Copyright
-
+FILES["jax/_src/custom_derivatives.py"] = '''\
 from collections.abc import Callable
 from typing import Any
 
 from jax._src import core
 from jax._src.api_util import debug_info
-from jax._src.tree_util import tree_flatten, tree_map
+from jax._src.tree_util import tree_flatten
 from jax._src.util import cache, safe_map, safe_zip
 
 map = safe_map
 zip = safe_zip
 
-class custom_vjp:
-  """Stays   as it is."""
-
-  x = tree_map ; y = 1
-
 ### Closures
 
-# What is said here goes with what is replaced.
+# This comment belongs to the definition.
 def closure_convert(fun: Callable, *example_args) -> tuple[Callable, list[Any]]:
   """Old."""
   _, in_tree = tree_flatten(example_args)
@@ -61,11 +57,19 @@ def partition_list(choice, lst):
 
 ### After
 
-def linear_call(fun):
+def linear_call(fun):  # This   stays as it is.
   return fun
 '''
 
-_ODE = '''\
+FILES["jax/custom_derivatives.py"] = '''\
+from jax._src.custom_derivatives import (
+  closure_convert as closure_convert,
+  linear_call as linear_call,
+)
+SymbolicZero = custom_vjp_primal_tree_values = 0
+'''
+
+FILES["jax/experimental/ode.py"] = '''\
 import operator as op
 from functools import partial
 
@@ -106,15 +110,11 @@ def _odeint_rev(func, res, g):
 _odeint.defvjp(_odeint_fwd, _odeint_rev)
 '''
 
-_CUSTOM_API_TEST = '''\
-from functools import partial
-
-from absl.testing import absltest, parameterized
+FILES["tests/custom_api_test.py"] = '''\
+from absl.testing import absltest
 import numpy as np
 
 import jax
-import jax.numpy as jnp
-from jax import lax
 from jax._src import config
 from jax._src import custom_derivatives
 from jax._src import test_util as jtu
@@ -124,34 +124,21 @@ config.parse_flags_with_absl()
 
 class CustomJVPTest(jtu.JaxTestCase):
 
-  def test_first(self):
-    self.assertTrue(partial(np.ones, jnp.ones, lax))
-
   def test_maybe_perturbed_internal_helper_function(self):
     self.assertTrue(custom_derivatives._maybe_perturbed(1))
 
   def test_maybe_perturbed_int_regression(self):
-    self.assertEmpty([])  # The integer stays inside.
+    self.assertEmpty([])
 
   def test_last(self):
-    pass
-
-
-class CustomVJPTest(jtu.JaxTestCase):
-
-  def test_closure_convert(self):
-    pass
-
-  @parameterized.parameters(1)
-  def test_last(self, x):
-    pass
+    jax.grad(np.sin)
 
 
 if __name__ == '__main__':
   absltest.main(testLoader=jtu.JaxTestLoader())
 '''
 
-_ODE_TEST = '''\
+FILES["tests/ode_test.py"] = '''\
 from functools import partial
 
 from absl.testing import absltest
@@ -177,10 +164,9 @@ if __name__ == '__main__':
   absltest.main(testLoader=jtu.JaxTestLoader())
 '''
 
-_BUILD = '''\
+FILES["jax/_src/BUILD"] = '''\
 pytype_strict_library(
-    name = "core",
-    srcs = ["core.py"],
+    name = "basearray",
 )
 
 pytype_strict_library(
@@ -192,33 +178,23 @@ pytype_strict_library(
 )
 
 pytype_strict_library(
-    name = "basearray",
-    srcs = ["basearray.py"],
-)
-
-pytype_strict_library(
     name = "literals",
-    srcs = ["literals.py"],
 )
 '''
 
-_TESTS_BUILD = '''\
+FILES["tests/BUILD"] = '''\
 jax_multiplatform_test(
     name = "custom_api_test",
     srcs = ["custom_api_test.py"],
-    deps = py_deps(["numpy"]),
 )
 
 jax_multiplatform_test(
     name = "ode_test",
-    srcs = ["ode_test.py"],
-    deps = ["//jax/experimental:ode"] + py_deps(["numpy"]),
+    deps = py_deps(["numpy"]),
 )
 '''
 
-_CHANGELOG = '''\
-# Change log
-
+FILES["CHANGELOG.md"] = '''\
 ## Unreleased
 
 * Changes
@@ -230,16 +206,10 @@ _CHANGELOG = '''\
 ## JAX 1.0
 '''
 
-_DOCS = '''\
-.. currentmodule:: jax
-
-Automatic differentiation
--------------------------
-
+FILES["docs/jax.rst"] = '''\
 .. autosummary::
   :toctree: _autosummary
 
-    grad
     closure_convert
     checkpoint
 
@@ -247,47 +217,54 @@ Vectorization
 -------------
 '''
 
+FILES["jax/version.py"] = '_version = "0.12.0"\n'
 
-def write(root):
-  """Writes a source tree with little more than what the patch looks at."""
-  files = {
-      "jax/__init__.py": "__getattr__ = 0\n",
-      "jax/version.py": '_version = "0.12.0"\n',
-      "jax/custom_derivatives.py": "from jax._src.custom_derivatives import (\n"
-                                   "  closure_convert as closure_convert,\n"
-                                   "  linear_call as linear_call,\n)\n"
-                                   "SymbolicZero = 0\n"
-                                   "custom_vjp_primal_tree_values = 0\n",
-      "jax/_src/custom_derivatives.py": _CUSTOM_DERIVATIVES,
-      "jax/experimental/ode.py": _ODE,
-      "jax/_src/BUILD": _BUILD,
-      "tests/custom_api_test.py": _CUSTOM_API_TEST,
-      "tests/ode_test.py": _ODE_TEST,
-      "tests/BUILD": _TESTS_BUILD,
-      "CHANGELOG.md": _CHANGELOG,
-      "docs/jax.rst": _DOCS,
-  }
-  # What the patch takes from elsewhere.
-  needed = collections.defaultdict(set)
-  for f in [series.MIRROR / "jaxpr_key.py", *series.MIRRORS.values(),
-            *series.DIRECTORY.glob("*/jax/**/*.py")]:
-    text = f.read_text()
-    found = imports.imports_of(text)
-    for i in found.values():
-      if i.module and i.module.partition(".")[0] == "jax":
-        needed[i.module].add(i.attr)
-    for name, attr in changes._attributes(text):
-      if name[0] != "_" and name in found and (
-          found[name].module or "").startswith("jax."):
-        needed[f"{found[name].module}.{found[name].attr}"].add(attr)
-  for module, names in needed.items():
-    path = series.path_of(module)
-    if module not in ("jax", "jax._src") and path not in files:
-      files[path] = "".join(f"{name} = 0\n" for name in sorted(names))
-  for name in needed["jax._src"]:
-    files.setdefault(f"jax/_src/{name}.py", "")
-  files |= {"jax/_src/__init__.py": "", "jax/lax.py": "__getattr__ = 0\n"}
+# Modules from which the patches import any name.
+for module in ("__init__", "lax", "flatten_util", "tree_util", "_src/__init__",
+               "_src/api_util", "_src/basearray", "_src/interpreters/__init__",
+               "_src/interpreters/partial_eval", "_src/lib/__init__",
+               "_src/tree_util", "_src/util"):
+  FILES[f"jax/{module}.py"] = "__getattr__ = 0\n"
+
+
+def write(root, files):
   for path, text in files.items():
     (root / path).parent.mkdir(parents=True, exist_ok=True)
     (root / path).write_text(text)
-  return files
+
+
+def read(root):
+  return {f.relative_to(root).as_posix(): f.read_text()
+          for f in sorted(root.rglob("*"))
+          if f.is_file() and ".git" not in f.parts}
+
+
+class FakeTreeTestCase(jtu.JaxTestCase):
+  """Tests with such a tree in a directory, which can be a git repository."""
+
+  def setUp(self):
+    super().setUp()
+    self.tmp = pathlib.Path(self.create_tempdir().full_path)
+    self.tree = self.tmp / "tree"
+    write(self.tree, FILES)
+
+  def base(self):
+    return Base.find(str(self.tree))
+
+  def changed_files(self):
+    return changes.changed_files(self.base())
+
+  def replace(self, path, old, new):
+    text = (self.tree / path).read_text()
+    self.assertIn(old, text)
+    (self.tree / path).write_text(text.replace(old, new))
+
+  def git(self, *args):
+    return subprocess.run(["git", *args], cwd=self.tree, check=True, text=True,
+                          capture_output=True).stdout
+
+  def commit_tree(self):
+    for args in (["init", "-q"], ["config", "user.name", "A Person"],
+                 ["config", "user.email", "a@b.c"], ["add", "."],
+                 ["commit", "-qm", "base"]):
+      self.git(*args)

@@ -30,85 +30,23 @@ jax.config.parse_flags_with_absl()
 
 class MergeTest(jtu.JaxTestCase):
 
-  def merge(self, base, mirror, names=None):
-    return merge.merge(textwrap.dedent(base), textwrap.dedent(mirror), names)
+  def test_docstring_and_comments(self):
+    base = ('# Why.\ndef f(x):\n  """Upstream.\n\n  Args:\n    x: one.\n'
+            '  """\n  return 1\n')
+    mirror = ('def f(x, y):\n  """Added.\n\n  Args:\n    y: another.\n  """\n'
+              '  return 2\n')
+    merged = ('# Why.\ndef f(x, y):\n  """Upstream.\n\n  Added.\n\n  Args:\n'
+              '    x: one.\n    y: another.\n  """\n  return 2\n')
+    self.assertEqual(merge.merge(base, mirror), merged)
+    self.assertEqual(merge.merge(merged, mirror), merged)
+    self.assertEqual(
+        merge.merge(base, "def f(x, y):\n  return 2\n"),
+        base.replace("(x)", "(x, y)").replace("return 1", "return 2"))
 
   def test_with_itself(self):
     for path in series.MIRROR.glob("*.py"):
       text = path.read_text()
       self.assertEqual(merge.merge(text, text), text)
-
-  def test_keeps_docstring_and_comments(self):
-    base = """\
-        # Why.
-        def f(x):
-          '''Of upstream.
-
-          More.
-          '''
-          return 1
-        """
-    mirror = """\
-        def f(x, y):
-          return 2
-        """
-    self.assertEqual(self.merge(base, mirror), textwrap.dedent("""\
-        # Why.
-        def f(x, y):
-          '''Of upstream.
-
-          More.
-          '''
-          return 2
-        """))
-
-  def test_docstring_by_sections(self):
-    base = """\
-        def f(x):
-          \"""Of upstream.
-
-          More.
-
-          Args:
-            x: an array.
-
-          Returns:
-            An array.
-          \"""
-          return 1
-        """
-    mirror = """\
-        def f(x):
-          \"""Added::
-
-            f(1)
-
-          Args:
-            y: another one.
-          \"""
-          return 2
-        """
-    expected = textwrap.dedent("""\
-        def f(x):
-          \"""Of upstream.
-
-          More.
-
-          Added::
-
-            f(1)
-
-          Args:
-            x: an array.
-            y: another one.
-
-          Returns:
-            An array.
-          \"""
-          return 2
-        """)
-    self.assertEqual(self.merge(base, mirror), expected)
-    self.assertEqual(self.merge(expected, mirror), expected)
 
   def test_only_what_is_named(self):
     base = "def a(): pass\n\ndef z(): pass\n"
@@ -116,12 +54,28 @@ class MergeTest(jtu.JaxTestCase):
               "class D:\n\n  def e(self): pass\n\n  # Why.\n"
               "  def f(self): pass\n\n  def g(self): pass\n\n"
               "def z(): x\n")
-    once = self.merge(base, mirror, {"c", "D.f"})
+    once = merge.merge(base, mirror, {"c", "D.f"})
     self.assertEqual(
         once, "def a(): pass\n\ndef c(): pass\n\nclass D:\n\n  # Why.\n"
         "  def f(self): pass\n\ndef z(): pass\n")
-    self.assertEqual(self.merge(once, mirror, {"a", "b", "D.e", "D.g", "z"}),
-                     mirror)
+    self.assertEqual(
+        merge.merge(once, mirror, {"a", "b", "D.e", "D.g", "z"}), mirror)
+
+  def test_new_before_what_follows_it(self):
+    base = "x = 1\n\n\nclass C:\n  pass\n"
+    mirror = "# Two.\n\ndef f(): pass\n\ndef g(): pass\n\n\nclass C:\n  pass\n"
+    self.assertEqual(
+        merge.merge(base, mirror),
+        "x = 1\n\n\n# Two.\n\ndef f(): pass\n\ndef g(): pass\n\n\n"
+        "class C:\n  pass\n")
+
+  def test_edited_expression(self):
+    base = ("def f(x):\n  # Why.\n  return x + 1\n\n"
+            "def g( x ):\n  return x + 1\n")
+    mirror = ("def g(x):\n  return x + 1\n\n"  # formatting alone is no change
+              "f.fun = edited(f, \"x + 1\", \"x + 2\").fun\nf.defvjp(1, 2)\n")
+    merged = merge.merge(base, mirror)
+    self.assertEqual(merged, base.replace("x + 1", "x + 2", 1))
 
   def test_remove(self):
     text = "x = 1\n\n# Why.\ndef f(): pass\n\n\nclass C:\n  y = 2\n  z = 3\n"
@@ -129,25 +83,6 @@ class MergeTest(jtu.JaxTestCase):
                      "x = 1\n\n\nclass C:\n  y = 2\n  z = 3\n")
     self.assertEqual(merge.remove(text, "C.z"), text.removesuffix("  z = 3\n"))
     self.assertIsNone(merge.remove(text, "C.f"))
-
-  def test_new_before_what_follows_it(self):
-    base = "x = 1\n\n\nclass C:\n  pass\n"
-    mirror = "# Two.\n\ndef f(): pass\n\ndef g(): pass\n\n\nclass C:\n  pass\n"
-    self.assertEqual(
-        self.merge(base, mirror),
-        "x = 1\n\n\n# Two.\n\ndef f(): pass\n\ndef g(): pass\n\n\n"
-        "class C:\n  pass\n")
-
-  def test_edited_expression(self):
-    base = "def f(x):\n  # Why.\n  return x + 1\n\ndef g(x):\n  return x + 1\n"
-    mirror = "f.fun = edited(f, \"x + 1\", \"x + 2\").fun\nf.defvjp(1, 2)\n"
-    merged = self.merge(base, mirror)
-    self.assertEqual(merged, base.replace("x + 1", "x + 2", 1))
-    self.assertEqual(self.merge(merged, mirror), merged)
-
-  def test_formatting_alone_is_no_change(self):
-    base = "def f( x ):\n  return   x\n"
-    self.assertEqual(self.merge(base, "def f(x):\n  return x\n"), base)
 
   @parameterized.parameters(
       ("from a import b\n", ("a", "c"), "from a import b, c\n"),
@@ -170,9 +105,7 @@ class MergeTest(jtu.JaxTestCase):
 
   @parameterized.parameters(
       ("from a import b, c, d\n", "b", "from a import c, d\n"),
-      ("from a import b, c, d\n", "d", "from a import b, c\n"),
       ("from a import b, c, d\n", "cd", "from a import b\n"),
-      ("from a import b, c, d\n", "bc", "from a import d\n"),
       ("from a import b, c, d\n", "bd", "from a import c\n"),
       ("from a import (\n    b, c,\n    d)\n", "d",
        "from a import (\n    b, c)\n"),
