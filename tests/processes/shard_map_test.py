@@ -31,13 +31,10 @@ from jax import lax
 from jax._src import config
 from jax._src import test_util as jtu
 from jax.experimental.ode import odeint
-from jax.sharding import PartitionSpec as P
-
-import own_process
+from jax.sharding import AxisType, PartitionSpec as P
 
 jax.config.parse_flags_with_absl()
-if __name__ == "__main__":
-  jtu.request_cpu_devices(8)
+jtu.request_cpu_devices(8)
 
 RATES = np.array([.5, 1., 1.5])
 
@@ -81,55 +78,56 @@ def _scan_inside(y0, end, k, i):
 PROGRAMS = {"captured": _captured, "arguments": _arguments,
             "vmap": _vmap_inside, "scan": _scan_inside}
 
+KINDS = ["forward", "grad_inside", "grad_outside", "grad_grad"]
+
 # Which of them vary, what is computed, by which program, with types checked.
 COMBINATIONS = [
-    *itertools.product([*zip(NAMES), NAMES], [
-        "forward", "grad_inside", "grad_outside", "grad_grad"],
-        ["captured"], [True]),
-    *itertools.product([*zip(NAMES), NAMES], ["grad_outside"],
-                       ["arguments"], [True]),
-    *itertools.product([("k",), NAMES], ["forward", "grad_outside"],
-                       ["vmap", "scan"], [True]),
-    *itertools.product([("k",), NAMES], [
-        "forward", "grad_inside", "grad_outside", "grad_grad"],
-        ["captured"], [False])]
+    *itertools.product([NAMES], KINDS, ["captured"], [True, False]),
+    *itertools.product([*zip(NAMES)], KINDS[1:3], ["captured"], [True]),
+    *itertools.product([("k",), NAMES], ["grad_outside"],
+                       ["arguments", "vmap", "scan"], [True])]
 
 
 @jtu.with_config(jax_numpy_dtype_promotion="standard")
-class ShardMapTest(own_process.EightDevicesTestCase):
+class ShardMapTest(jtu.JaxTestCase):
+
+  def setUp(self):
+    super().setUp()
+    if jax.device_count() < 8:
+      self.skipTest("needs 8 devices")
+    self.mesh = jax.make_mesh((8,), ("x",), axis_types=(AxisType.Auto,))
 
   @parameterized.named_parameters(
       ("_".join(["all" if len(v) > 1 else v[0], kind, program,
                  "" if check else "unchecked"]), v, kind, program, check)
       for v, kind, program, check in COMBINATIONS)
   def test_odeint(self, varying, kind, program, check_vma):
-    args = _values(varying)
     specs = tuple(P("x") if name in varying else P() for name in NAMES)
     mapped = functools.partial(jax.shard_map, mesh=self.mesh, in_specs=specs,
                                check_vma=check_vma)
     solve = PROGRAMS[program]
     ys = mapped(solve, out_specs=P("x"))
 
-    def grad_inside(*args):
-      grads = jax.grad(lambda *args: solve(*args).sum(), WRT)(*args)
-      # Without types, the sum over the mesh is the caller's business.
-      return [g if check_vma or spec == P("x") else lax.psum(g, "x")
-              for g, spec in zip(grads, specs)]
-
     def gradient(f):
       return jax.grad(lambda *args: f(*args).sum(), WRT)
+
+    def grad_inside(*args):
+      # Without types, the sum over the mesh is the caller's business.
+      return [g if check_vma or spec == P("x") else lax.psum(g, "x")
+              for g, spec in zip(gradient(solve)(*args), specs)]
 
     def grad_grad(f):
       return jax.grad(lambda *args: sum(
           jnp.sin(g).sum() for g in gradient(f)(*args)), WRT)
 
-    actual = {
-        "forward": ys, "grad_outside": gradient(ys), "grad_grad": grad_grad(ys),
-        "grad_inside": mapped(grad_inside, out_specs=list(specs[:3]))}[kind]
     formula = lambda *args: jnp.broadcast_to(_formula(*args), (8,))
-    expected = {
-        "forward": formula, "grad_outside": gradient(formula),
-        "grad_grad": grad_grad(formula), "grad_inside": gradient(formula)}[kind]
+    actual, expected = {
+        "forward": (ys, formula),
+        "grad_inside": (mapped(grad_inside, out_specs=[*specs[:3]]),
+                        gradient(formula)),
+        "grad_outside": (gradient(ys), gradient(formula)),
+        "grad_grad": (grad_grad(ys), grad_grad(formula))}[kind]
+    args = _values(varying)
     self.check(jax.jit(actual)(*args), expected(*args))
 
   def check(self, actual, expected):
@@ -137,25 +135,19 @@ class ShardMapTest(own_process.EightDevicesTestCase):
       self.assertEqual((a.shape, a.dtype), (e.shape, e.dtype))
       np.testing.assert_allclose(a, e, rtol=2e-4, atol=2e-5)
 
-  def test_eager(self):
+  def test_eager_and_vmap_outside(self):
     args = _values(("k",))
     mapped = jax.shard_map(
         _captured, mesh=self.mesh, in_specs=(P(), P(), P("x"), P()),
         out_specs=P("x"))
     self.check(mapped(*args), _formula(*args))
-
-  def test_vmap_outside(self):
-    args = _values(("k",))
-    mapped = jax.shard_map(
-        _captured, mesh=self.mesh, in_specs=(P(), P(), P("x"), P()),
-        out_specs=P("x"))
     loss = lambda f: lambda c: f(c * args[0], *args[1:]).sum()
     cs = jnp.array([.5, 2.])
     self.check(jax.jit(jax.vmap(jax.grad(loss(mapped))))(cs),
                jax.vmap(jax.grad(loss(_formula)))(cs))
 
   def test_two_axes(self):
-    mesh = jax.sharding.Mesh(np.array(jax.devices()).reshape(4, 2), ("a", "b"))
+    mesh = jax.make_mesh((4, 2), ("a", "b"), axis_types=(AxisType.Auto,) * 2)
     def solve(y0, end, k, i):
       return _captured(y0, end, k, i)[:, None]
     def formula(y0, end, k, i):
@@ -174,20 +166,17 @@ class ShardMapTest(own_process.EightDevicesTestCase):
   @parameterized.parameters(
       "jit", "cond", "scan", "checkpoint", "relu", "constant", "pmean")
   def test_replicated_parameters(self, kind):
-    def rate(w, y):
-      if kind == "jit":
-        return jax.jit(lambda w, y: jnp.tanh(w[0] @ y) + jnp.sin(w[1, 0]))(w, y)
-      if kind == "cond":
-        return lax.cond(w[0, 0, 0] > 0, lambda y: w[1] @ y, lambda y: -y, y)
-      if kind == "scan":
-        return lax.scan(lambda y, w: (jnp.tanh(w @ y), None), y, w)[0]
-      if kind == "checkpoint":
-        return jax.checkpoint(lambda w, y: jnp.tanh(w[0] @ y))(w, y)
-      if kind == "relu":
-        return jax.nn.relu(w[0] @ y) + jnp.where(y > .2, w[1, 0], y)
-      if kind == "constant":
-        return w[0, 0]
-      return w[0] @ y
+    rate = {
+        "jit": jax.jit(lambda w, y: jnp.tanh(w[0] @ y) + jnp.sin(w[1, 0])),
+        "cond": lambda w, y: lax.cond(
+            w[0, 0, 0] > 0, lambda y: w[1] @ y, lambda y: -y, y),
+        "scan": lambda w, y: lax.scan(
+            lambda y, w: (jnp.tanh(w @ y), None), y, w)[0],
+        "checkpoint": jax.checkpoint(lambda w, y: jnp.tanh(w[0] @ y)),
+        "relu": lambda w, y: (
+            jax.nn.relu(w[0] @ y) + jnp.where(y > .2, w[1, 0], y)),
+        "constant": lambda w, y: w[0, 0],
+        "pmean": lambda w, y: w[0] @ y}[kind]
     def solve(w, y0, mean=lambda w: w):
       return odeint(lambda y, t: rate(mean(w), y), y0, jnp.array([0., 1.]))[-1]
     w = jnp.array([[[.1, .2], [-.3, .4]], [[.5, -.2], [.1, .3]]])
@@ -196,7 +185,8 @@ class ShardMapTest(own_process.EightDevicesTestCase):
     mapped = jax.shard_map(
         lambda w, y0: solve(w, y0[0], mean)[None], mesh=self.mesh,
         in_specs=(P(), P("x")), out_specs=P("x"))
-    expected = jax.grad(lambda w: sum(jnp.sin(solve(w, y)).sum() for y in y0))(w)
+    expected = jax.grad(
+        lambda w: sum(jnp.sin(solve(w, y)).sum() for y in y0))(w)
     # The adjoint makes the predicate vary, which lax.cond itself takes.
     with config.enable_checks(kind != "cond"):
       actual = jax.jit(jax.grad(lambda w: jnp.sin(mapped(w, y0)).sum()))(w)
@@ -205,5 +195,3 @@ class ShardMapTest(own_process.EightDevicesTestCase):
 
 if __name__ == "__main__":
   absltest.main(testLoader=jtu.JaxTestLoader())
-else:
-  ShardMapScriptTest = own_process.test_of_script(__file__)

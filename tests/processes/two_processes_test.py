@@ -12,70 +12,52 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Two processes run one program, over a mesh of the devices of both.
+"""Two processes run one program: a process's history must not matter.
 
-The processes have called different closures before, and a process's history
-must not matter. Each compares its part of the results with the formula, and
-prints a digest of the programs that it lowered.
+A program over a mesh of the devices of both has to be the same in both. The
+persistent compilation cache, whose key is the text of a lowered program, serves
+the closures of another process only if no address or count is in that text.
 """
 
-import hashlib
+import collections
+import functools
+import os
 import re
 import socket
+import subprocess
 import sys
-import unittest
 
-from absl.testing import absltest
+from absl.testing import absltest, parameterized
 import numpy as np
 
 import jax
 import jax.numpy as jnp
-from jax import lax
+from jax._src import distributed
 from jax._src import test_util as jtu
+from jax.custom_derivatives import closure_to_pytree
 from jax.experimental.ode import odeint
 from jax.sharding import NamedSharding, PartitionSpec as P
-
-import own_process
 
 jax.config.parse_flags_with_absl()
 
 
-def _newton(f, x0, *args):
-  def step(_, x):
-    f_x, df_x = jax.jvp(lambda x: f(x, *args), (x,), (jnp.ones_like(x),))
-    return x - f_x / df_x
-  return lax.fori_loop(0, 8, step, x0)
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _call(f, *args):
+  return f(*args)
 
-_root = jax.custom_vjp(_newton, nondiff_argnums=(0,))
+_call.defvjp(lambda f, *args: (f(*args), args),
+             lambda f, args, g: jax.vjp(f, *args)[1](g))
 
-def _root_fwd(f, x0, *args):
-  x = _root(f, x0, *args)
-  return x, (x, args)
+# Two ways to compute exp(-k (1 + i) / 2) by a function that captures both.
 
-def _root_bwd(f, res, x_bar):
-  x, args = res
-  _, slope = jax.jvp(lambda x: f(x, *args), (x,), (jnp.ones_like(x),))
-  _, vjp_args = jax.vjp(lambda *args: f(x, *args), *args)
-  return jnp.zeros_like(x), *vjp_args(-x_bar / slope)
+def _by_closure_convert(k, i):
+  half = jnp.full_like(k, .5)
+  f, aux = jax.closure_convert(lambda t: jnp.exp(-k * (1. + i) * t), half)
+  return _call(f, half, *aux)
 
-_root.defvjp(_root_fwd, _root_bwd)
-
-def _solve_root(k, i):
-  x0 = 0. * k + 2.
-  f, aux = jax.closure_convert(lambda x: x ** 2 - k * (1. + i), x0)
-  return _root(f, x0, *aux)
-
-def _solve_ode(k, i):
+def _by_odeint(k, i):
   times = jnp.array([0., .5])
   return odeint(lambda y, t: -k * (1. + i) * y, 0. * k + 1., times)[-1]
-
-# A solver, and the formula for its solution and for the derivative in k.
-SOLVERS = {
-    "root": (_solve_root, lambda k, n: np.sqrt(k * n),
-             lambda k, n: np.sqrt(n / k) / 2),
-    "odeint": (_solve_ode, lambda k, n: np.exp(-k * n / 2),
-               lambda k, n: -n / 2 * np.exp(-k * n / 2)),
-}
 
 
 @jtu.with_config(jax_numpy_dtype_promotion="standard")
@@ -90,103 +72,148 @@ class BothProcessesTest(jtu.JaxTestCase):
     self.mesh = jax.sharding.Mesh(np.array(jax.devices()), ("x",))
     self.k_all = np.linspace(1., 3., 16, dtype=jnp.result_type(float))
     self.i_all = np.arange(16, dtype="int32") % 3
-    self.k, self.i = (
+    self.k, self.i, self.ones = (
         jax.make_array_from_callback(
             x.shape, NamedSharding(self.mesh, P("x")), x.__getitem__)
-        for x in (self.k_all, self.i_all))
+        for x in (self.k_all, self.i_all, np.ones_like(self.k_all)))
     # Another history in each process.
-    for n in range(1 + 3 * jax.process_index()):
-      for solve, *_ in SOLVERS.values():
-        solve(jnp.arange(1., 2. + n), n)
-        jax.grad(lambda k: solve(k, 0).sum())(jnp.ones(1 + n))
+    for n in range(2 * jax.process_index()):
+      for solve in _by_closure_convert, _by_odeint:
+        jax.grad(lambda k: solve(k, n).sum())(jnp.ones(1 + n))
+    self.wait("before")
+
+  def wait(self, name):
+    # The processes compile at different speeds, and the first collective fails
+    # where one waits for the other for more than 30 s.
+    distributed.global_state.client.wait_at_barrier(
+        f"{self._testMethodName} {name}", 200_000)
 
   def check(self, actual, expected):
     for shard in actual.addressable_shards:
       np.testing.assert_allclose(
           shard.data, expected[shard.index], rtol=1e-4, atol=1e-5)
 
-  def check_gradient(self, name, mapped=lambda solve: solve):
-    solve, solution, derivative = SOLVERS[name]
+  @parameterized.product(
+      solve=[_by_closure_convert, _by_odeint], in_shard_map=[False, True])
+  def test_gradient(self, solve, in_shard_map):
+    if in_shard_map:
+      solve = jax.shard_map(
+          solve, mesh=self.mesh, in_specs=P("x"), out_specs=P("x"))
     def loss(k, i):
-      x = mapped(solve)(k, i)
+      x = solve(k, i)
       return jnp.sum(jnp.sin(x)), x
-    f = jax.jit(jax.value_and_grad(loss, has_aux=True))
-    # The digest comes first, so that one that differs is seen without a hang.
-    text = f.lower(self.k, self.i).as_text()
-    digest = hashlib.sha256(text.encode()).hexdigest()
-    print(f"lowered: {self.id()} {digest}", flush=True)
-    (_, x), k_bar = f(self.k, self.i)
+    compiled = jax.jit(jax.value_and_grad(loss, has_aux=True)).lower(
+        self.k, self.i).compile()
+    self.wait("compiled")
+    (_, x), k_bar = compiled(self.k, self.i)
     n = 1. + self.i_all
-    self.check(x, solution(self.k_all, n))
-    self.check(k_bar, np.cos(solution(self.k_all, n)) *
-               derivative(self.k_all, n))
-
-  def test_root(self):
-    self.check_gradient("root")
-
-  def test_odeint(self):
-    self.check_gradient("odeint")
-
-  def test_root_in_shard_map(self):
-    self.check_gradient("root", self.mapped)
-
-  def test_odeint_in_shard_map(self):
-    self.check_gradient("odeint", self.mapped)
-
-  def mapped(self, solve):
-    return jax.shard_map(
-        solve, mesh=self.mesh, in_specs=P("x"), out_specs=P("x"))
+    expected = np.exp(-self.k_all * n / 2)
+    self.check(x, expected)
+    self.check(k_bar, np.cos(expected) * -n / 2 * expected)
 
   # With arrays that no process has the whole of, which cannot be constants.
   def test_eager_odeint(self):
     times = np.array([0., .5], self.k_all.dtype)
-    ones = jax.make_array_from_callback(
-        (16,), self.k.sharding, np.ones_like(self.k_all).__getitem__)
     def loss(y0, k):
       return odeint(lambda y, t: -k * y, y0, times)[-1].sum()
-    y0_bar, k_bar = jax.grad(loss, (0, 1))(ones, self.k)
+    y0_bar, k_bar = jax.grad(loss, (0, 1))(self.ones, self.k)
     self.check(y0_bar, np.exp(-self.k_all / 2))
     self.check(k_bar, -np.exp(-self.k_all / 2) / 2)
-    self.check(jax.grad(loss)(ones, self.k), np.exp(-self.k_all / 2))
+    self.check(jax.grad(loss)(self.ones, self.k), np.exp(-self.k_all / 2))
+
+
+def _use_closures(num_before: int):
+  # Fresh closures in each call, over arrays that are concrete and traced.
+  times = jnp.array([0., .5])
+  def solve(k, i):
+    rates = jnp.array([1., 2., 3.])
+    return odeint(lambda y, t: -k * rates[i] * y, jnp.ones(2), times)[-1]
+  for n in range(num_before):
+    solve(jnp.ones(n + 3)[:2], 0)
+  k = jnp.array([.5, .7])
+  solve(k, 1)
+  jax.grad(lambda k: solve(k, 1).sum())(k)
+  jax.jit(jax.grad(lambda k, i: solve(k, i).sum()))(k, 1)
+  jax.jit(lambda f: f(jnp.ones(2)))(
+      closure_to_pytree(lambda x: jnp.sin(k * x), jnp.ones(2)))
+
+
+def _count_compilations(cache_dir: str, num_before: str):
+  events = collections.Counter()
+  jax.monitoring.register_event_listener(
+      lambda event, **kwargs: events.update([event.rpartition("/")[2]]))
+  jax.config.update("jax_compilation_cache_dir", cache_dir)
+  jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.)
+  jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+  _use_closures(int(num_before))
+  print(f"hits: {events['cache_hits']} misses: {events['cache_misses']}")
 
 
 class TwoProcessesTest(jtu.JaxTestCase):
 
-  def run_both(self):
+  def start(self, *args):
+    process = subprocess.Popen(
+        [sys.executable, "-m", "jax_patch", __file__, *args], text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        env={**os.environ, "JAX_PLATFORMS": "cpu",
+             "PYTHONPATH": os.pathsep.join(sys.path)})
+    self.addCleanup(process.communicate)
+    self.addCleanup(process.kill)
+    return process
+
+  def output_of(self, process):
+    try:
+      output, _ = process.communicate(timeout=600)
+    except subprocess.TimeoutExpired:
+      process.kill()
+      output, _ = process.communicate()
+    self.assertEqual(process.returncode, 0, output[-10000:])
+    return output
+
+  def test_second_process_compiles_nothing(self):
+    cache_dir = self.create_tempdir().full_path
+    def count(num_before):
+      output = self.output_of(self.start("cache", cache_dir, num_before))
+      return map(int, re.search(r"hits: (\d+) misses: (\d+)", output).groups())
+    _, misses = count("2")
+    self.assertGreater(misses, 0)
+    # It has another history: it used fewer closures before.
+    hits, misses = count("0")
+    self.assertGreater(hits, 0)
+    self.assertEqual(misses, 0)
+
+  def test_one_program_over_both(self):
     with socket.socket() as s:
+      # The first process listens on this port. Until then it is taken, so that
+      # no other program gets it.
+      s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
       s.bind(("localhost", 0))
       address = f"localhost:{s.getsockname()[1]}"
-    processes = [own_process.start(self, __file__, address, str(i))
-                 for i in range(2)]
-    outputs = [own_process.output_of(self, p, timeout=300) for p in processes]
-    if any("no collectives" in output for output in outputs):
-      raise unittest.SkipTest("This jaxlib has no collectives on the CPU.")
-    return outputs
-
-  def test_same_results_and_programs(self):
-    first, second = (
-        dict(re.findall(r"lowered: \S+\.(\w+) (\w+)", output))
-        for output in self.run_both())
-    self.assertLen(first, 4)
-    self.assertEqual(first, second)
+      for process in [self.start("tests", address, i) for i in "01"]:
+        output = self.output_of(process)
+        if "no collectives" in output:
+          self.skipTest("This jaxlib has no collectives on the CPU.")
+        self.assertIn("Ran 5 tests", output)
 
 
-def _main(address: str, process_id: str):
+def _run_tests(address: str, process_id: str):
   try:
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
   except (AttributeError, ValueError):
     return print("no collectives")
   jax.config.update("jax_num_cpu_devices", 4)
   jax.distributed.initialize(
-      address, num_processes=2, process_id=int(process_id),
-      initialization_timeout=60)
+      address, num_processes=2, process_id=int(process_id))
   absltest.main(argv=[sys.argv[0], "BothProcessesTest"],
                 testLoader=jtu.JaxTestLoader())
 
 
 if __name__ == "__main__":
-  if len(sys.argv) == 3 and sys.argv[1].startswith("localhost:"):
-    _main(*sys.argv[1:])
-  else:
-    absltest.main(argv=[*sys.argv, "TwoProcessesTest"],
-                  testLoader=jtu.JaxTestLoader())
+  match sys.argv[1:]:
+    case "cache", cache_dir, num_before:
+      _count_compilations(cache_dir, num_before)
+    case "tests", address, process_id:
+      _run_tests(address, process_id)
+    case _:
+      absltest.main(argv=[*sys.argv, "TwoProcessesTest"],
+                    testLoader=jtu.JaxTestLoader())
