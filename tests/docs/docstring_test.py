@@ -33,15 +33,8 @@ jax.config.parse_flags_with_absl()
 
 def _code_blocks(docstring):
   # What is indented below a paragraph that ends in a double colon.
-  lines = inspect.cleandoc(docstring).splitlines()
-  for i, line in enumerate(lines):
-    if line.endswith("::"):
-      block = []
-      for l in lines[i + 1:]:
-        if l.strip() and not l.startswith("  "):
-          break
-        block.append(l)
-      yield textwrap.dedent("\n".join(block))
+  return map(textwrap.dedent, re.findall(
+      r"::\n((?:\n|  .*\n)+)", inspect.cleandoc(docstring) + "\n"))
 
 
 class DocstringTest(jtu.JaxTestCase):

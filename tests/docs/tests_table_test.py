@@ -24,31 +24,23 @@ from jax._src import test_util as jtu
 
 jax.config.parse_flags_with_absl()
 
-_TESTS = pathlib.Path(__file__).parents[1]
-
 
 class TestsTableTest(jtu.JaxTestCase):
 
   def test_files(self):
-    table = re.findall(r"^\| (?:\*\*(\w+)/\*\*|`(\w+\.py)`) \| (\w*)",
-                       (_TESTS / "README.md").read_text(), re.MULTILINE)
-    listed, folder = {}, None
-    for name, file, goes_upstream in table:
+    tests = pathlib.Path(__file__).parents[1]
+    row = re.compile(r"^\| (?:\*\*(\w+)/\*\*|`(\S+)` \| (\w+))", re.MULTILINE)
+    listed, folder = [], None
+    for name, *file in row.findall((tests / "README.md").read_text()):
       folder = name or folder
-      if file:
-        listed[f"{folder}/{file}"] = goes_upstream
-    self.assertCountEqual(
-        listed, [f.relative_to(_TESTS).as_posix()
-                 for f in _TESTS.glob("*/*.py")])
-    for file, goes_upstream in listed.items():
-      self.assertEqual(
-          goes_upstream, "yes" if file.startswith("upstream/") else
-          "no" if file.endswith("_test.py") else "helper")
-
-  def test_names_differ(self):
-    # They are imported by their names.
-    names = [f.name for f in _TESTS.glob("*/*.py")]
-    self.assertLen(set(names), len(names))
+      if not name:
+        listed.append((folder, *file))
+    found = [(f.parent.name, f.name, "yes" if f.parent.name == "upstream" else
+              "no" if f.name.endswith("_test.py") else "helper")
+             for f in tests.glob("*/*.py")]
+    self.assertCountEqual(listed, found)
+    # The helpers are imported by their names.
+    self.assertLen({name for _, name, _ in found}, len(found))
 
 
 if __name__ == "__main__":
