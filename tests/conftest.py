@@ -12,19 +12,16 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Patches JAX for the tests, and says at the end which tests were left out.
+"""Patches JAX for the tests.
 
 With ``JAX_PATCH_STOCK=1``, the tests run on JAX as it is installed, where those
-of the defects that the patch mends must fail. With ``JAX_PATCH_ALL_TESTS=1``, as
-CI sets it, nothing is left out, and all is compiled as it is for users. A test
-file chooses which tests to leave out, since it is a script, too, and describes
-them in ``LEFT_OUT``.
+of the defects that the patch mends must fail. With ``JAX_PATCH_ALL_TESTS=1``,
+as CI sets it, nothing is left out, and all is compiled as it is for users. A
+test file chooses which tests to leave out, since it is a script, too.
 """
 
 import importlib.metadata
 import os
-
-import pytest
 
 import jax_patch
 
@@ -40,17 +37,18 @@ if importlib.metadata.version("jaxlib").startswith("0.10."):
 if not os.environ.get("JAX_PATCH_ALL_TESTS"):
   os.environ.setdefault("XLA_FLAGS", _FLAGS)
 
+# Some tests need them, and JAX takes no other number once it has started.
+os.environ.setdefault("JAX_NUM_CPU_DEVICES", "8")
+
 # Before a test file takes names out of JAX.
 if not os.environ.get("JAX_PATCH_STOCK"):
   jax_patch.apply()
 
-_KEY = pytest.StashKey[set[str]]()
 
-
-def pytest_configure(config):
-  config.stash[_KEY] = set()
-  if os.environ.get("XLA_FLAGS") == _FLAGS:
-    config.stash[_KEY].add("all files: what XLA does to optimize")
+def pytest_report_header():
+  if not os.environ.get("JAX_PATCH_ALL_TESTS"):
+    return ("JAX_PATCH_ALL_TESTS=1 runs the cases that are left out, and lets "
+            "XLA optimize")
 
 def pytest_collection_modifyitems(items):
   # The first of these in a process runs what all of them need, for a minute. So
@@ -58,26 +56,3 @@ def pytest_collection_modifyitems(items):
   # and on two processors one has them all.
   items.sort(key=lambda item: (
       "::DropInTest::" not in item.nodeid or item.name.endswith("_x64")))
-
-def pytest_collection_finish(session):
-  # Of the files that have tests in this run.
-  session.config.stash[_KEY] |= {
-      f"{item.path.name}: {item.module.LEFT_OUT}" for item in session.items
-      if getattr(getattr(item, "module", None), "LEFT_OUT", "")}
-
-# With xdist only the workers collect, and only the controller prints.
-
-def pytest_sessionfinish(session):
-  if hasattr(session.config, "workeroutput"):
-    session.config.workeroutput["left_out"] = sorted(session.config.stash[_KEY])
-
-@pytest.hookimpl(optionalhook=True)
-def pytest_testnodedown(node):
-  node.config.stash[_KEY].update(
-      getattr(node, "workeroutput", {}).get("left_out", ()))
-
-def pytest_terminal_summary(terminalreporter, config):
-  if left_out := sorted(config.stash[_KEY]):
-    terminalreporter.section("left out, and run by JAX_PATCH_ALL_TESTS=1")
-    for line in left_out:
-      terminalreporter.line(line)
