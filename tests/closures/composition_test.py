@@ -69,11 +69,6 @@ def _drawn():
       drawn = rng.choices(layers, k=rng.choice([2, 2, 3, 3, 4]))
     yield f"_seed_{seed}", " ".join(drawn), kind, way
 
-# For conftest.py.
-LEFT_OUT = "" if _ALL_TESTS else (
-    "all but one kind of capture for each named stack and each rule, and "
-    f"{100 - NUM_DRAWS} of 100 random stacks")
-
 
 # What is compiled is tiny, and compiling it is most of the time.
 @jtu.with_global_config(jax_disable_most_optimizations=True)

@@ -46,13 +46,9 @@ from program_steps import (
 
 jax.config.parse_flags_with_absl()
 
-_ALL = 2000
 NUM_PAIRS = int(os.environ.get("RANDOM_PROGRAMS", (
-    _ALL if os.environ.get("JAX_PATCH_ALL_TESTS") else 150)))
+    2000 if os.environ.get("JAX_PATCH_ALL_TESTS") else 150)))
 
-# For conftest.py.
-LEFT_OUT = "" if NUM_PAIRS >= _ALL else (
-    f"{_ALL - NUM_PAIRS} of {_ALL} random pairs of programs")
 
 VARIANTS = STEPS | COMBINATORS
 

@@ -192,8 +192,6 @@ _ALL = {
     **{f"gradient_of_{name}": CALLS[name][1] for name in GRADIENTS},
     **{f"under_{name}": value for name, value in CALLS_UNDER.items()}}
 
-# For conftest.py.
-LEFT_OUT = "" if _ALL_TESTS else f"{len(X64)} calls of odeint in 64 bits"
 
 # Compiles as little as possible.
 _FLAGS = ("--xla_backend_optimization_level=0 "

@@ -43,8 +43,6 @@ _ALL_TESTS = bool(os.environ.get("JAX_PATCH_ALL_TESTS"))
 NUM_DRAWS = int(os.environ.get("RANDOM_CAPTURES", 20 if _ALL_TESTS else 5))
 FIRST_SEED = int(os.environ.get("RANDOM_CAPTURES_SEED", 0))
 
-# For conftest.py.
-LEFT_OUT = "" if NUM_DRAWS >= 20 else f"{20 - NUM_DRAWS} of 20 random captures"
 
 N = 3  # The numbers in each leaf of the state and in each parameter.
 TIMES = np.array([0., .2, .5])
