@@ -51,8 +51,8 @@ def convert(make, *captured):
 # A function of JAX is compared by its variables.
 of_jax = {'__name__': 'jax.test'}
 exec('''
-def function(x, default=None):
-  return lambda y=default, *, z=default: x
+def function(x, y=None, z=None, first=True):
+  return (lambda y=y, *, z=z: x) if first else (lambda y=y, *, z=z: x)
 
 class Unhashable:
   __eq__ = lambda self, other: True
@@ -126,7 +126,8 @@ class JaxprKeyTest(jtu.JaxTestCase):
             lambda x: lax.reduce_precision(x, 3, 5),
             lambda x: lax.fori_loop(0, 2, lambda _, x: jnp.sin(x), x),
             lambda x: lax.fori_loop(0, 2, lambda _, x: jnp.cos(x), x),
-            lambda x: probe_p.bind(x, a=1)[0], lambda x: probe_p.bind(x, b=1)[0],
+            lambda x: probe_p.bind(x, a=1)[0],
+            lambda x: probe_p.bind(x, b=1)[0],
             lambda x: probe_p.bind(x, a=1)[1], jnp.sin,
             jax.threefry_partitionable(False)(jnp.sin),
             # Functions of the user's can have state.
@@ -152,7 +153,8 @@ class JaxprKeyTest(jtu.JaxTestCase):
             jax.tree_util.Partial(f), jax.P('i'), util.Hashable(2),
             util.Hashable(2.), FrozenDict({'a': 1}), FrozenDict({'a': True}),
             *map(jax.tree.structure, (1, None, (), [], (1,), {1: 1}))]),
-        convert_with(1, default=1)])
+        convert_with(1, y=1), convert_with(1, z=1),
+        convert_with(1, first=False)])
 
   def test_values_that_do_not_change(self):
     state, log, f, array = State(), [], lambda x: x, jnp.ones(3)
