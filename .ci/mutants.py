@@ -192,14 +192,17 @@ def table(args):
   alive_b = [m for m in alive_a if m.id not in killers]
 
   lines = [(ROOT / ".ci" / "mutants_intro.md").read_text(),
-           "| file | mutants | killed by the suites that go upstream | "
-           "killed by all suites |", "|---|---|---|---|"]
+           "| file | mutants | equivalent | killed by the suites that go "
+           "upstream | killed by all suites |", "|---|---|---|---|---|"]
+  equivalent = [m for m in alive_b
+                if reasons.get(m.id, "").startswith("equivalent")]
   for file in (*mutation_operators.FILES, ""):
-    n, a, b = (sum(m.file.startswith(file) for m in ms)
-               for ms in (tried, alive_a, alive_b))
+    n, a, b, e = (sum(m.file.startswith(file) for m in ms)
+                  for ms in (tried, alive_a, alive_b, equivalent))
     if n:
-      lines.append(f"| {file or 'all'} | {n} | {n - a} ({(n - a) / n:.1%}) | "
-                   f"{n - b} ({(n - b) / n:.1%}) |")
+      lines.append(
+          f"| {file or 'all'} | {n} | {e} | {n - a} ({(n - a) / n:.1%}) | "
+          f"{n - b} ({(n - b) / (n - e):.1%} of those not equivalent) |")
   if len(tried) < len(mutants):
     lines.append(f"\n{len(mutants) - len(tried)} mutants were not tried.")
   for title, ms, last in (

@@ -77,7 +77,7 @@ ARRAYS = [np.full((3, 3), v, 'float32')
         np.arange(9999).reshape(1111, 3, 3) // n for n in (9999, 9998)]]
 
 
-_CONSTANTS = dict(numpy=ARRAYS[2], jax=jnp.array(ARRAYS[2]))
+_CONSTANTS = dict(numpy=ARRAYS[2], jax=jnp.array(ARRAYS[2] + 1))
 
 
 # Custom rules.
