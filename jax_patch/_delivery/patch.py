@@ -295,7 +295,8 @@ def _plan() -> tuple[_Binding, ...]:
     _import(module)
   older_jax.extend_key()
   bindings = [
-      _Binding(f"{home}.{name}", f"{home}.{name}", owner, name, ABSENT, value)
+      _Binding(f"{home}.{name}", f"{home}.{name}", owner, name,
+               vars(owner).get(name, ABSENT), value)
       for home, owner, name, value in older_jax.missing()]
   on_jax = vars(_import(_API))
   for mirror, upstream in UPSTREAM.items():

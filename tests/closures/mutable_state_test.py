@@ -222,9 +222,11 @@ class RulesTest(jtu.JaxTestCase):
       def expand(self, x):
         return self.k * x
 
-    scale = Scale()
-    for scale.k in VALUES:
+    scale, converted = Scale(), set()
+    for scale.k in [*VALUES] * 9:
       f = convert(lambda x: scale(x), jnp.float32(1))
+      self.assertNotIn(f, converted)
+      converted.add(f)
       self.assertEqual(call(f, jnp.float32(1)), scale.k)
 
 
