@@ -153,7 +153,6 @@ class ClosureConvertTest(jtu.JaxTestCase):
     second, _ = jax.closure_convert(fun, 2.)
     self.assertEqual(num_traces, 1)
     self.assertEqual(first, second)
-    self.assertEqual(first.__name__, "fun")
     third, _ = jax.closure_convert(fun, 1)
     self.assertEqual(num_traces, 2)
     self.assertNotEqual(first, third)

@@ -108,6 +108,7 @@ class JaxprKeyTest(jtu.JaxTestCase):
     c = jnp.ones(3, 'float32')
     def f(x):
       return x
+    self.assertEqual(convert(lambda: f).__name__, 'f')
     refs = jax.new_ref(c), jax.new_ref(c, kind='no_grad_no_remat')
     self.assert_all_differ([
         convert(lambda r: lambda x: x * r[...], r) for r in refs])
