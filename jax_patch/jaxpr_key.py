@@ -20,6 +20,7 @@ import types
 import numpy as np
 
 from jax._src import core
+from jax._src import hashable_array
 from jax._src import literals
 from jax._src import util
 from jax._src.basearray import Array
@@ -44,19 +45,14 @@ def jaxpr_key(jaxpr: core.Jaxpr, *rest) -> JaxprKey:
   key.held, key.arrays = builder.held, builder.arrays
   return key
 
-class FrozenArray:
-  # A copy of a NumPy array that compares bit by bit, also with an array, and
-  # hashes a sample.
-  def __init__(self, x: np.ndarray):
-    self.value = np.array(x)
-    self.value.setflags(write=False)
-
+class FrozenArray(hashable_array.HashableArray):
+  # Compares bit by bit, also with an array, and hashes a sample.
   def __hash__(self):
-    x, words = self.value, _words(self.value)
+    x, words = self.val, _words(self.val)
     return hash((x.dtype, x.shape, words[::words.size // 64 + 1].tobytes()))
 
   def __eq__(self, other):
-    x, y = self.value, getattr(other, "value", other)
+    x, y = self.val, getattr(other, "val", other)
     return (isinstance(y, np.ndarray) and x.dtype == y.dtype
             and x.shape == y.shape and np.array_equal(_words(x), _words(y)))
 
@@ -69,16 +65,14 @@ _SCALARS = {float, complex, *literals.typed_scalar_types,
             *np.sctypeDict.values()} - {np.void}
 # The attributes that determine what JAX makes anew in each trace, by its class.
 _ATTRIBUTES = {
-    "AbstractRef": "inner_aval memory_space kind", "ClosedRule": "rule",
-    "DynamicJaxprTrace": "", "EqualStore": "", "FrozenDict": "_d",
-    "HiPrim": "in_avals_flat in_tree params", "Store": "",
-    "Traced": "jaxpr in_tree out_tree _consts",
-    "VJPHiPrimitive": "in_avals_flat in_tree params",
-    "WrappedFun": "f transforms params in_type"}
+    "AbstractRef": ("inner_aval", "memory_space", "kind"),
+    "ClosedRule": ("rule",), "FrozenDict": ("_d",),
+    "DynamicJaxprTrace": (), "EqualStore": (), "Store": (),
+    "HiPrim": ("in_avals_flat", "in_tree", "params"),
+    "VJPHiPrimitive": ("in_avals_flat", "in_tree", "params"),
+    "Traced": ("jaxpr", "in_tree", "out_tree", "_consts"),
+    "WrappedFun": ("f", "transforms", "params", "in_type")}
 _MEMOIZED = pe._memoize(lambda: None).__code__
-
-def _of_jax(module) -> bool:
-  return str(module).partition(".")[0] == "jax"
 
 class _KeyBuilder:
 
@@ -94,7 +88,7 @@ class _KeyBuilder:
   def part(self, x):
     # What JAX holds. It does not change the containers that it made.
     t = type(x)
-    if t in (tuple, list, set, dict):
+    if t in (tuple, list, set, frozenset, dict):
       return t, *map(self.part, x.items() if t is dict else x)
     if t is PyTreeDef:
       # The metadata belongs to its class, but for the list of keys of a dict.
@@ -121,25 +115,21 @@ class _KeyBuilder:
       return self.value((getattr(x, "__func__", x.__qualname__), x.__self__))
     if t in (util.Hashable, util.Unhashable):
       return self.value(x.val)
-    if t is frozenset or issubclass(t, tuple) and not hasattr(x, "__dict__"):
-      items = x if t is frozenset else tuple.__iter__(x)
-      return self.identity(t), *map(self.value, items)
+    if issubclass(t, tuple) and not hasattr(x, "__dict__"):
+      return self.identity(t), *map(self.value, tuple.__iter__(x))
     is_function = t is types.FunctionType
     home = x.__globals__.get("__name__") if is_function else t.__module__
-    for base in t.__mro__:
-      if base.__name__ in _ATTRIBUTES and _of_jax(base.__module__):
-        if not _of_jax(home):  # It may depend on anything.
-          return self.identity(object())
-        names = _ATTRIBUTES[base.__name__].split()
-        return t, *[self.part(getattr(x, n)) for n in names]
-    if isinstance(x, Array) or not _of_jax(home):
+    if isinstance(x, Array) or str(home).partition(".")[0] != "jax":
       return self.identity(x)
     if is_function or isinstance(x, core.Jaxpr):
       if x not in self.keys:
         parts = self.function(x) if is_function else self.jaxpr(x)
         self.keys[x] = _intern(*parts)
       return self.keys[x]
-    if names := getattr(t, "__dataclass_fields__", ()):
+    names = getattr(t, "__dataclass_fields__", None)
+    for base in t.__mro__:
+      names = _ATTRIBUTES.get(base.__name__, names)
+    if names is not None:
       return t, *[self.part(getattr(x, n)) for n in names]
     return self.identity(x) if t.__eq__ is object.__eq__ else x
 
@@ -154,11 +144,10 @@ class _KeyBuilder:
 
     def atom(a):
       if isinstance(a, core.Literal):
-        part = self.part(a.val)
         if isinstance(a.val, np.ndarray):  # Its owner can change it.
-          _, part = part
-          a.val = part.value
-        return a.aval, part
+          self.arrays.append((a.val, FrozenArray(a.val)))
+          a.val = a.val[()]
+        return a.aval, self.part(a.val)
       if a in number:
         return number[a]
       number[a] = len(number)

@@ -47,7 +47,7 @@ def extend_key():
   """Makes keys of jaxprs look into ``ClosedJaxpr``, which jax 0.10 has."""
   from jax_patch import jaxpr_key
   if getattr(core, "ClosedJaxpr", core.Jaxpr) is not core.Jaxpr:
-    jaxpr_key._ATTRIBUTES["ClosedJaxpr"] = "jaxpr consts"
+    jaxpr_key._ATTRIBUTES["ClosedJaxpr"] = "jaxpr", "consts"
 
 def add_modules():
   """Adds the modules that the mirrors import, where JAX lacks them."""

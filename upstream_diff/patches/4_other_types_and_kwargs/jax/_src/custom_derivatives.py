@@ -77,7 +77,7 @@ def _closure_convert_for_avals(fun, in_tree, in_avals,
   # The owner of a NumPy array can change it.
   frozen = [FrozenArray(c) if isinstance(c, np.ndarray) else c for c in consts]
   arrays = [(c, f) for c, f in zip(consts, frozen) if f is not c]
-  consts = [c if f is c else f.value for c, f in zip(consts, frozen)]
+  consts = [c if f is c else f.val for c, f in zip(consts, frozen)]
   closure_consts, const_args = partition_list(is_hoisted, consts)
   num_consts = len(const_args)
   key = jaxpr_key(jaxpr, is_hoisted, partition_list(is_hoisted, frozen)[0],

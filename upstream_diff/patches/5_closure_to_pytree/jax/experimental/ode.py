@@ -31,7 +31,8 @@ def odeint(func, y0, t, *args, rtol=1.4e-8, atol=1.4e-8, mxstep=jnp.inf, hmax=jn
     raise TypeError(f"t must be an array of floats, but got {t}.")
 
   ts = core.typeof(t)
-  time = jax.ShapeDtypeStruct((), ts.dtype, weak_type=ts.weak_type)
+  time = t[0] if isinstance(t, core.Tracer) else jax.ShapeDtypeStruct(
+      (), ts.dtype, weak_type=ts.weak_type)
   # The solver may compute in types of more precision than those of y0 and t
   convert = lambda **kwargs: _closure_convert(
       func, (y0, time, *args), {}, warn=False, **kwargs)

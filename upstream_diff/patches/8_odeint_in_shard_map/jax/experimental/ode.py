@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 from jax._src import core
 from jax.experimental.ode import _odeint_wrapper
-from jax.tree_util import Partial, tree_flatten, tree_leaves, tree_unflatten
+from jax.tree_util import Partial, tree_leaves
 from jax_patch.custom_derivatives import _closure_convert
 from jax_patch.experimental.ode import (
     _call_closure, _committed_devices, _hoist_casts)
@@ -32,17 +32,17 @@ def odeint(func, y0, t, *args, rtol=1.4e-8, atol=1.4e-8, mxstep=jnp.inf, hmax=jn
     raise TypeError(f"t must be an array of floats, but got {t}.")
 
   ts = core.typeof(t)
-  time = t[0] if ts.manual_axis_type.varying else jax.ShapeDtypeStruct(
+  time = t[0] if isinstance(t, core.Tracer) else jax.ShapeDtypeStruct(
       (), ts.dtype, weak_type=ts.weak_type)
   # The solver may compute in types of more precision than those of y0 and t
   convert = lambda **kwargs: _closure_convert(
       func, (y0, time, *args), {}, warn=False, **kwargs)
   # Passing the closure as a pytree argument lets jit reuse one compilation
   closure = Partial(*convert(to_pytree=True))
-  values, tree = tree_flatten((y0, t, args, closure))
+  values, tree = jax.tree.flatten((y0, t, args, closure))
   if any(core.typeof(x).manual_axis_type.varying for x in values):
     # In shard_map, all that the loops carry must vary over the same axes
-    y0, t, args, _ = tree_unflatten(tree, core.auto_insert_reshard(*values))
+    y0, t, args, _ = jax.tree.unflatten(tree, core.auto_insert_reshard(*values))
     func, time = _hoist_casts(func, y0, t[0], *args), t[0]
     closure = Partial(*convert(to_pytree=True))
   traced = [x for x in tree_leaves(closure) if isinstance(x, core.Tracer)]
