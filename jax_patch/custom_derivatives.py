@@ -133,21 +133,21 @@ def closure_to_pytree(fun: Callable, *example_args, **example_kwargs
 def _closure_convert(fun, args, kwargs, to_pytree=False, warn=True):
   in_flat, in_tree = tracing_registry.flatten((args, kwargs))
   in_avals = tuple(map(core.typeof, in_flat))
-  debug = debug_info("closure_convert", fun, args, kwargs)
-  rest = in_tree, in_avals, debug, to_pytree, warn
   called = fun
   while type(called) is functools.partial:
     called = called.func
   # Other callables can have state, and a method is a new object at each access.
-  if config.check_tracer_leaks.value or type(called) not in (
+  cached = []
+  if not config.check_tracer_leaks.value and type(called) in (
       types.FunctionType, _jax.PjitFunction):
-    return _closure_convert_for_avals(fun, *rest)[:2]
-  converted, hoisted, arrays = _closure_convert_cached(fun, *rest)
-  if any(copy != x for x, copy in arrays):
-    _closure_convert_cached.evict_weakref(fun)
-    converted, hoisted, _ = _closure_convert_cached(fun, *rest)
-  if any(isinstance(x, core.Tracer) for x in hoisted):
-    _closure_convert_cached.evict_weakref(fun)
+    cached = _conversion_cache(fun, in_tree, in_avals, to_pytree, warn)
+  converted, hoisted, arrays = cached or (None, [], [])
+  if converted is None or any(copy != x for x, copy in arrays):
+    debug = debug_info("closure_convert", fun, args, kwargs)
+    converted, hoisted, arrays = _closure_convert_for_avals(
+        fun, in_tree, in_avals, debug, to_pytree, warn)
+    if not any(isinstance(x, core.Tracer) for x in hoisted):
+      cached[:] = converted, hoisted, arrays
   return converted, list(hoisted)
 
 def _closure_convert_for_avals(fun, in_tree, in_avals, debug_info, to_pytree, warn):
@@ -200,7 +200,8 @@ def _closure_convert_for_avals(fun, in_tree, in_avals, debug_info, to_pytree, wa
     key.function = weakref.ref(fun := converted_fun)
   return fun, const_args, arrays + key.arrays
 
-_closure_convert_cached = weakref_lru_cache(_closure_convert_for_avals)
+# An entry is a list, which holds the conversion once it is made.
+_conversion_cache = weakref_lru_cache(lambda *_: [])
 
 def _warn_of_other_types(jaxpr, is_hoisted, values):
   # See https://github.com/jax-ml/jax/issues/6867

@@ -60,7 +60,6 @@ def _words(x):
   x = np.ascontiguousarray(x).ravel().view(np.uint8)
   return x if x.size % 8 else x.view(np.uint64)
 
-_PLAIN = int, bool, str, bytes, type(None)
 _SCALARS = {float, complex, *literals.typed_scalar_types,
             *np.sctypeDict.values()} - {np.void}
 # The attributes that determine what JAX makes anew in each trace, by its class.
@@ -105,7 +104,7 @@ class _KeyBuilder:
   def value(self, x):
     # What a user may hold. Only what cannot change is known by its value.
     t = type(x)
-    if t in _PLAIN:
+    if t in (int, bool, str, bytes) or x is None:
       return t, x
     if t in _SCALARS:
       return t, getattr(x, "dtype", None), np.asarray(x).tobytes()

@@ -32,7 +32,7 @@ from jax._src.tree_util import (
 from jax._src.util import (
     merge_lists, partition_list, safe_map, safe_zip, split_list)
 from jax_patch.custom_derivatives import (
-    _closure_convert_cached, _warn_of_other_types)
+    _conversion_cache, _warn_of_other_types)
 from jax_patch.jaxpr_key import FrozenArray, jaxpr_key
 
 map = safe_map
@@ -47,21 +47,21 @@ def closure_convert(fun: Callable, *example_args, **example_kwargs
   """
   flat_args, in_tree = tracing_registry.flatten((example_args, example_kwargs))
   in_avals = tuple(map(core.typeof, flat_args))
-  debug = debug_info("closure_convert", fun, example_args, example_kwargs)
-  rest = in_tree, in_avals, debug
   called = fun
   while type(called) is functools.partial:
     called = called.func
   # Other callables can have state, and a method is a new object at each access.
-  if config.check_tracer_leaks.value or type(called) not in (
+  cached = []
+  if not config.check_tracer_leaks.value and type(called) in (
       types.FunctionType, _jax.PjitFunction):
-    return _closure_convert_for_avals(fun, *rest)[:2]
-  converted_fun, hoisted, arrays = _closure_convert_cached(fun, *rest)
-  if any(copy != x for x, copy in arrays):
-    _closure_convert_cached.evict_weakref(fun)
-    converted_fun, hoisted, _ = _closure_convert_cached(fun, *rest)
-  if hoisted:  # A cache must not keep tracers.
-    _closure_convert_cached.evict_weakref(fun)
+    cached = _conversion_cache(fun, in_tree, in_avals)
+  converted_fun, hoisted, arrays = cached or (None, [], [])
+  if converted_fun is None or any(copy != x for x, copy in arrays):
+    debug = debug_info("closure_convert", fun, example_args, example_kwargs)
+    converted_fun, hoisted, arrays = _closure_convert_for_avals(
+        fun, in_tree, in_avals, debug)
+    if not hoisted:  # A cache must not keep tracers.
+      cached[:] = converted_fun, hoisted, arrays
   return converted_fun, hoisted
 
 def _closure_convert_for_avals(fun, in_tree, in_avals,
