@@ -16,9 +16,8 @@
 
 The docstring of ``jax_patch`` says what a mirror is. A ``def`` or ``class`` at
 the top level of a mirror replaces the upstream definition of that name; if
-upstream has none, it is added. If upstream has a class of that name, only the
-methods that the mirror defines are replaced. A rule that the mirror sets on an
-upstream object (``f.defvjp``) replaces the rule of that object.
+upstream has none, it is added. A rule that the mirror sets on an upstream
+object (``f.defvjp``) replaces the rule of that object.
 """
 
 import ast
@@ -70,7 +69,7 @@ class _Binding:
   """An attribute of JAX, its value in stock JAX, and the patch's value."""
   definition: str  # where upstream defines it: "jax._src.custom_derivatives.f"
   home: str  # where this attribute is: "jax.f"
-  owner: Any  # a module, the class of a method, or an object with rules
+  owner: Any  # a module, a class, or an object with rules
   name: str
   original: Any
   replacement: Any
@@ -307,12 +306,6 @@ def _plan() -> tuple[_Binding, ...]:
       definition = f"{upstream}.{name}"
       old, new = vars(home).get(name, ABSENT), vars(module)[name]
       _check_parameters(definition, old)
-      if isinstance(old, type) and isinstance(new, type):
-        bindings += [
-            _Binding(definition, f"{definition}.{attr}", old,
-                     attr, vars(old).get(attr, ABSENT), value)
-            for attr, value in vars(new).items() if _is_method(value)]
-        continue
       homes = ["jax"] if name in on_jax else []
       if name[0] != "_":
         homes.append(upstream.replace("._src", ""))  # the public module
@@ -336,11 +329,6 @@ def _definitions(mirror: types.ModuleType) -> list[str]:
   # names are definitions. upstream_diff reads the source, too.
   return [node.name for node in ast.parse(inspect.getsource(mirror)).body
           if isinstance(node, (ast.FunctionDef, ast.ClassDef))]
-
-
-def _is_method(value: Any) -> bool:
-  return isinstance(
-      value, (types.FunctionType, staticmethod, classmethod, property))
 
 
 def _check_parameters(definition: str, fun: Any) -> None:

@@ -35,11 +35,6 @@ class Rules:
   def __init__(self): self.bwd = "old"
   def defvjp(self, bwd): self.bwd, self.new = bwd, True
 
-class Solver:
-  label = "upstream"
-  def solve(self): return "old"
-  def kept(self): return "kept"
-
 def documented():
   """Upstream's words.
 
@@ -56,11 +51,6 @@ rules.__module__ = __name__
 FAKE_MIRROR = '''
 from fake_upstream import rules, untouched
 import functools
-
-class Solver:
-  def solve(self): return "new"
-  @property
-  def added(self): return "added"
 
 class _New:
   def __init__(self, fun=None): self.fun = fun
@@ -127,15 +117,6 @@ class MirrorRuleTest(PatchTestCase):
         inspect.getdoc(upstream.documented),
         "Upstream's words.\n\nWords of its own.\n\n"
         "Args:\n  x: of upstream.\n  y: of the mirror.")
-
-  def test_methods_of_an_upstream_class(self):
-    solver = self.upstream.Solver()
-    with jax_patch.patched():
-      self.assertIsInstance(solver, self.upstream.Solver)
-      self.assertEqual((solver.solve(), solver.added, solver.kept()),
-                       ("new", "added", "kept"))
-    self.assertEqual((solver.solve(), solver.kept()), ("old", "kept"))
-    self.assertFalse(hasattr(solver, "added"))
 
   def test_rules_of_an_upstream_object(self):
     rules = self.upstream.rules
