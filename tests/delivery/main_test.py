@@ -29,6 +29,8 @@ import jax_patch
 
 jax.config.parse_flags_with_absl()
 
+ROOT = pathlib.Path(jax_patch.__file__).resolve().parents[1]
+
 # Prints all that depends on how the program was started.
 PROGRAM = """
 import json, multiprocessing, os, pickle, sys
@@ -108,20 +110,15 @@ if sys.argv[1:] == ["grandchild"]:
 """
 
 
-class MainTest(jtu.JaxTestCase):
+class ProgramTestCase(jtu.JaxTestCase):
+  """Runs programs in a directory, without the variables of this process."""
 
   def setUp(self):
     super().setUp()
     self.directory = pathlib.Path(self.create_tempdir().full_path).resolve()
-    root = pathlib.Path(jax_patch.__file__).resolve().parents[1]
     self.env = {name: value for name, value in os.environ.items()
-                if not name.startswith(("XLA_", "JAX_", "PYTHON"))}
-    self.env |= {"PYTHONPATH": str(root), "PYTHONWARNINGS": "error"}
-    for name in ("program.py", "package/__main__.py", "folder/__main__.py"):
-      self.write(name, PROGRAM)
-    self.write("package/__init__.py", "")
-    self.write("bad.py", "def f(:")
-    (self.directory / "empty").mkdir()
+                if not name.startswith(("XLA_", "JAX_", "PYTEST_", "PYTHON"))}
+    self.env["PYTHONPATH"] = str(ROOT)
 
   def write(self, name, text):
     (self.directory / name).parent.mkdir(exist_ok=True)
@@ -130,6 +127,18 @@ class MainTest(jtu.JaxTestCase):
   def run_python(self, *args):
     return subprocess.run([sys.executable, *args], cwd=self.directory,
                           env=self.env, capture_output=True, text=True)
+
+
+class MainTest(ProgramTestCase):
+
+  def setUp(self):
+    super().setUp()
+    self.env["PYTHONWARNINGS"] = "error"
+    for name in ("program.py", "package/__main__.py", "folder/__main__.py"):
+      self.write(name, PROGRAM)
+    self.write("package/__init__.py", "")
+    self.write("bad.py", "def f(:")
+    (self.directory / "empty").mkdir()
 
   def run_patched(self, *args):
     return self.run_python("-m", "jax_patch", *args)
@@ -190,14 +199,13 @@ class MainTest(jtu.JaxTestCase):
     self.assertEqual(ours.stderr.splitlines()[1:], ["ValueError: a failure"])
     self.assertEqual(ours.returncode, 0)
 
-  def test_children_without_pythonpath_or_site(self):
-    for option in ("-E", "-S"):
-      wrong = self.run_python(
-          option, "-c", "import sys; sys.path[:0] = sys.argv.pop(1).split(':');"
-          "import runpy; runpy.run_module('jax_patch', run_name='__main__')",
-          ":".join(p for p in sys.path if p), "--children", "program.py")
-      self.assertEqual(wrong.returncode, 2)
-      self.assertIn("error: --children needs PYTHONPATH", wrong.stderr)
+  @parameterized.parameters("-E", "-S")
+  def test_children_without_pythonpath_or_site(self, option):
+    self.directory = ROOT  # has jax_patch, also if PYTHONPATH is ignored
+    wrong = self.run_python(
+        option, "-m", "jax_patch", "--children", "program.py")
+    self.assertEqual(wrong.returncode, 2)
+    self.assertIn("error: --children needs PYTHONPATH", wrong.stderr)
 
   @parameterized.parameters(
       ("no program given",), ("-m needs an argument", "-m"),

@@ -88,13 +88,12 @@ class MirrorRuleTest(PatchTestCase):
     for name, text in (("upstream", FAKE_UPSTREAM), ("mirror", FAKE_MIRROR),
                        ("new", FAKE_NEW)):
       directory.create_file(f"fake_{name}.py", text)
-    for patcher in (
+    for change in (
         mock.patch.object(sys, "path", [directory.full_path, *sys.path]),
         mock.patch.dict(sys.modules),
         mock.patch.dict(patch.UPSTREAM, {"fake_mirror": "fake_upstream"}),
         mock.patch.dict(patch._rules)):
-      patcher.start()
-      self.addCleanup(patcher.stop)
+      self.enterContext(change)
     self.addCleanup(jax_patch.revert)
     import fake_upstream
     self.upstream = fake_upstream

@@ -16,9 +16,6 @@
 
 import importlib.util
 import os
-import pathlib
-import subprocess
-import sys
 import unittest
 
 from absl.testing import absltest, parameterized
@@ -26,7 +23,7 @@ from absl.testing import absltest, parameterized
 import jax
 from jax._src import test_util as jtu
 
-import jax_patch
+from main_test import ProgramTestCase, ROOT
 
 jax.config.parse_flags_with_absl()
 
@@ -60,26 +57,19 @@ CELLS = (
     "print(jax.closure_convert.__module__)")
 
 
-class PytestTest(jtu.JaxTestCase):
+class PytestTest(ProgramTestCase):
 
   def setUp(self):
     super().setUp()
-    self.directory = pathlib.Path(self.create_tempdir().full_path)
-    root = pathlib.Path(jax_patch.__file__).resolve().parents[1]
-    # A worker of pytest, which may run these tests, has variables of its own.
-    self.env = {name: value for name, value in os.environ.items()
-                if not name.startswith(("PYTEST_", "JAX_", "XLA_"))}
-    self.env |= {"PYTHONPATH": f"{root}{os.pathsep}{self.directory}",
-                 "PYTEST_PLUGINS": "other_plugin"}
-    for name, text in (("conftest.py", CONFTEST), ("test_suite.py", SUITE),
-                       ("other_plugin.py", "")):
-      (self.directory / name).write_text(text)
+    self.env["PYTHONPATH"] += f"{os.pathsep}{self.directory}"
+    self.env["PYTEST_PLUGINS"] = "other_plugin"
+    self.write("conftest.py", CONFTEST)
+    self.write("test_suite.py", SUITE)
+    self.write("other_plugin.py", "")
 
   def run_suite(self, *args):
-    done = subprocess.run(
-        [sys.executable, *args, "-W", "error", "-p", "no:cacheprovider",
-         "-c", os.devnull, "--rootdir=."],
-        cwd=self.directory, env=self.env, capture_output=True, text=True)
+    done = self.run_python(*args, "-W", "error", "-p", "no:cacheprovider",
+                           "-c", os.devnull, "--rootdir=.")
     return done.stdout + done.stderr
 
   @parameterized.parameters((PLUGIN,), (LAUNCHER,))
@@ -95,9 +85,9 @@ class PytestTest(jtu.JaxTestCase):
 
   def test_conftest_that_names_the_plugin(self):
     # pytest loads the plugin after the imports of the conftest.
-    (self.directory / "conftest.py").write_text(
-        CONFTEST + "pytest_plugins = ['jax_patch.pytest_plugin']\n"
-        "from jax import closure_convert, numpy")
+    self.write("conftest.py", f"""{CONFTEST}
+pytest_plugins = ['jax_patch.pytest_plugin']
+from jax import closure_convert, numpy""")
     output = self.run_suite("-m", "pytest", "-n", "1")
     self.assertIn(
         f"{APPLIED}jax_patch: imported from JAX before:"
@@ -107,7 +97,7 @@ class PytestTest(jtu.JaxTestCase):
   def test_program_that_runs_pytest_twice(self):
     (self.directory / "conftest.py").unlink()
     self.env["JAX_ENABLE_X64"] = "1"
-    (self.directory / "program.py").write_text("""if True:
+    self.write("program.py", """if True:
         import sys, pytest
         pytest.main([*sys.argv[1:], "--co"])
         sys.exit(pytest.main(sys.argv[1:]))""")
@@ -116,17 +106,16 @@ class PytestTest(jtu.JaxTestCase):
     self.assertIn("2 passed", output)
 
   def test_conftest_that_reverts(self):
-    (self.directory / "conftest.py").write_text(
-        "import jax, jax_patch; jax_patch.revert()")
+    self.write("conftest.py", "import jax, jax_patch; jax_patch.revert()")
     output = self.run_suite(*LAUNCHER, "--co")
     self.assertIn("jax_patch: NOT applied to jax ", output)
 
   def test_jax_that_cannot_be_patched(self):
     # Both modules fail, rather than run on an unpatched JAX.
-    (self.directory / "conftest.py").write_text("""if True:
+    self.write("conftest.py", """if True:
         from jax_patch._delivery import patch
         patch._PARAMETERS["jax.experimental.ode.odeint"] = "other" """)
-    (self.directory / "test_other.py").write_text(SUITE)
+    self.write("test_other.py", SUITE)
     output = self.run_suite(*PLUGIN)
     self.assertIn("2 errors", output)
     self.assertIn("jax_patch needs jax>=", output)
@@ -142,9 +131,8 @@ class NotebookTest(jtu.JaxTestCase):
     import nbformat
     notebook = nbformat.v4.new_notebook(
         cells=[*map(nbformat.v4.new_code_cell, CELLS)])
-    root = str(pathlib.Path(jax_patch.__file__).parents[1])
     nbclient.NotebookClient(
-        notebook, resources={"metadata": {"path": root}}).execute()
+        notebook, resources={"metadata": {"path": str(ROOT)}}).execute()
     _, warned, shown, _, reverted = (
         "".join(output.text for output in cell.outputs)
         for cell in notebook.cells)
