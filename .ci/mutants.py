@@ -54,8 +54,7 @@ OTHERS = (
     "tests/closures/equality_test.py", "tests/closures/conversion_test.py",
     "tests/closures/mutable_state_test.py", "tests/closures/caches_test.py",
     "tests/odeint/odeint_test.py")
-LONG = ("tests/processes/placements_test.py",
-        "tests/processes/shard_map_test.py", "tests/odeint/drop_in_test.py")
+LONG = "tests/processes/devices_test.py", "tests/odeint/drop_in_test.py"
 SETS = {"A": UPSTREAM, "B": OTHERS, "C": LONG}
 # The suites that kill most mutants of a file run first.
 FIRST = {"custom_derivatives.py": ("custom_api", "conversion", "mutable_state"),

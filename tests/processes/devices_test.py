@@ -12,15 +12,14 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Closures and odeint inside ``jax.shard_map``, on eight devices.
+"""Closures and odeint on eight devices: arrays placed on them, and shard_map.
 
-The solution of the equation is known. The reference differentiates the formula
-for all shards at once, so that the derivative in a value that is the same on
-all devices is the sum over the mesh.
+The solutions of the equations are known.
 """
 
 import functools
 import itertools
+import unittest
 
 from absl.testing import absltest, parameterized
 import numpy as np
@@ -31,10 +30,110 @@ from jax import lax
 from jax._src import config
 from jax._src import test_util as jtu
 from jax.experimental.ode import odeint
-from jax.sharding import AxisType, PartitionSpec as P
+from jax.sharding import AxisType, NamedSharding, PartitionSpec as P
 
 jax.config.parse_flags_with_absl()
 jtu.request_cpu_devices(8)
+
+PLACES = [
+    "uncommitted", "one_device", "replicated", "sharded", "reversed", "part"]
+
+def setUpModule():
+  if jax.device_count() < 8:
+    raise unittest.SkipTest("needs 8 devices")
+
+def _placed(x, place):
+  if place == "uncommitted":
+    return jnp.asarray(x)
+  devices = np.array(jax.devices()[:8])
+  if place == "one_device":
+    return jax.device_put(x, devices[-1])
+  devices = {"reversed": devices[::-1], "part": devices[:4]}.get(place, devices)
+  spec = P() if place == "replicated" else P("x")
+  return jax.device_put(
+      x, NamedSharding(jax.sharding.Mesh(devices, ("x",)), spec))
+
+
+class PlacementsTest(jtu.JaxTestCase):
+  """The devices of states, arguments and captured arrays.
+
+  A captured array is an argument of the compiled solver, if it is not committed
+  to devices, or to the devices of what is passed, in their order. Otherwise it
+  is a constant, as on stock JAX. So a captured array never chooses the devices,
+  and there is no error where a constant has none.
+  """
+
+  def setUp(self):
+    super().setUp()
+    dtype = jnp.result_type(float)
+    self.y0 = np.linspace(1., 2., 8, dtype=dtype)
+    self.k = np.linspace(-1., 1., 8, dtype=dtype)
+    self.times = np.array([0., .5, 1.], dtype)
+    self.expected = self.y0 * np.exp(-self.k)
+
+  def check(self, y, place, expected):
+    self.assertEqual(y.devices(), _placed(self.y0, place).devices())
+    self.assertAllClose(y, expected, check_dtypes=False, rtol=1e-5, atol=1e-5)
+
+  @parameterized.product(
+      y0=["uncommitted", "sharded"], k=PLACES,
+      mode=["eager", "jit", "grad_y0", "grad_k"])
+  def test_captured(self, y0, k, mode):
+    def solve(y0, k):
+      return odeint(lambda y, t: -k * y, y0, self.times)[-1]
+    def loss(*args):
+      return solve(*args).sum()
+    y, k_array = _placed(self.y0, y0), _placed(self.k, k)
+    if mode == "eager":
+      self.check(solve(y, k_array), y0, self.expected)
+    elif mode == "jit":
+      self.check(jax.jit(lambda y: solve(y, k_array))(y), y0, self.expected)
+    elif mode == "grad_y0":
+      self.check(jax.grad(loss)(y, k_array), y0, np.exp(-self.k))
+    elif y0 == "sharded" and k in ("one_device", "reversed", "part"):
+      # Both are arguments then, as on stock JAX.
+      with self.assertRaisesRegex(ValueError, "incompatible devices"):
+        jax.grad(loss, 1)(y, k_array)
+    else:
+      self.check(jax.grad(loss, 1)(y, k_array),
+                 y0 if k == "uncommitted" else k, -self.expected)
+
+  @parameterized.product(passed=["times", "argument"], captured=PLACES)
+  def test_times_and_argument(self, passed, captured):
+    y0, times, k = map(jnp.asarray, (self.y0, self.times, self.k))
+    if passed == "times":
+      times = _placed(times, "replicated")
+    else:
+      k = _placed(k, "replicated")
+    c = _placed(np.ones_like(self.k), captured)
+    y = odeint(lambda y, t, k: -k * c * y, y0, times, k)[-1]
+    self.check(y, "replicated", self.expected)
+
+  # The result is sharded as it is if the array is passed. A constant would
+  # leave it replicated, and each device with a copy of the whole.
+  def test_sharding_comes_from_a_captured_array(self):
+    y0, k = _placed(self.y0, "replicated"), _placed(self.k, "sharded")
+    y = odeint(lambda y, t: -k * y, y0, self.times)[-1]
+    by_hand = odeint(lambda y, t, k: -k * y, y0, self.times, k)[-1]
+    self.assertTrue(y.sharding.is_equivalent_to(by_hand.sharding, 1))
+    self.check(y, "sharded", self.expected)
+
+  # Also where the arrays that say which devices are being differentiated.
+  @parameterized.parameters("y0", "k")
+  def test_new_committed_arrays_compile_nothing(self, wrt):
+    def loss(y0, k, c):
+      return odeint(lambda y, t: -k * c * y, y0, self.times)[-1].sum()
+    def step(scale):
+      c = _placed(scale * np.ones_like(self.k), "sharded")
+      y0 = _placed(self.y0, "sharded" if wrt == "y0" else "uncommitted")
+      k = _placed(self.k, "sharded")
+      return jax.grad(loss, ("y0", "k").index(wrt))(y0, k, c)
+    step(1.)
+    step(2.)
+    with jtu.count_jit_compilation_cache_miss() as count:
+      step(3.)
+    self.assertEqual(count(), 0)
+
 
 RATES = np.array([.5, 1., 1.5])
 
@@ -90,11 +189,15 @@ COMBINATIONS = [
 
 @jtu.with_config(jax_numpy_dtype_promotion="standard")
 class ShardMapTest(jtu.JaxTestCase):
+  """Closures and odeint inside ``jax.shard_map``.
+
+  The reference differentiates the formula for all shards at once, so that the
+  derivative in a value that is the same on all devices is the sum over the
+  mesh.
+  """
 
   def setUp(self):
     super().setUp()
-    if jax.device_count() < 8:
-      self.skipTest("needs 8 devices")
     self.mesh = jax.make_mesh((8,), ("x",), axis_types=(AxisType.Auto,))
 
   @parameterized.named_parameters(
