@@ -64,7 +64,7 @@ def check(base: Base, files: Files, quick: bool,
     log(f"base: jax {base.version} in {base.root}")
     for copy in (stock, patched):
       _copy_tree(base, copy)
-    _apply_checked(stock, patched, files)
+    apply_checked(stock, patched, files)
     log(f"the diff of {len(files)} files applies, reverses, and compiles")
 
     sides = {"stock": (stock, True), "patched copy": (patched, True)}
@@ -126,7 +126,7 @@ def check_series(base: Base, quick: bool, log: Callable[[str], None]
       log(f"\n{title}")
       tree = pathlib.Path(tmp, str(number))
       shutil.copytree(before, tree, symlinks=True)
-      _apply_checked(before, tree, files)
+      apply_checked(before, tree, files)
       log("applies, reverses, and compiles")
       added = added_tests(files)
       all_added |= added
@@ -222,7 +222,7 @@ def _test_files(tree: pathlib.Path, files: Files) -> list[pathlib.Path]:
           and (tree / path).exists()]
 
 
-def _apply_checked(stock: pathlib.Path, patched: pathlib.Path, files: Files):
+def apply_checked(stock: pathlib.Path, patched: pathlib.Path, files: Files):
   """Applies a diff to a copy of a tree, or raises a BaseError.
 
   It has to apply with no fuzz, to reverse, and to leave Python that compiles

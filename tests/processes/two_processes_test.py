@@ -21,7 +21,6 @@ the closures of another process only if no address or count is in that text.
 
 import collections
 import concurrent.futures
-import functools
 import os
 import re
 import socket
@@ -42,19 +41,13 @@ from jax.sharding import NamedSharding, PartitionSpec as P
 jax.config.parse_flags_with_absl()
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _call(f, *args):
-  return f(*args)
-
-_call.defvjp(lambda f, *args: (f(*args), args),
-             lambda f, args, g: jax.vjp(f, *args)[1](g))
-
 # Two ways to compute exp(-k (1 + i) / 2) by a function that captures both.
 
 def _by_closure_convert(k, i):
   half = jnp.full_like(k, .5)
   f, aux = jax.closure_convert(lambda t: jnp.exp(-k * (1. + i) * t), half)
-  return _call(f, half, *aux)
+  call = jax.jit(lambda f, *args: f(*args), static_argnums=0)
+  return call(f, half, *aux)
 
 def _by_odeint(k, i):
   times = jnp.array([0., .5])

@@ -35,7 +35,7 @@ from upstream_diff import check
 from upstream_diff import run_tests
 from upstream_diff import series
 from upstream_diff.base import Base, BaseError
-from upstream_diff.diff import apply_to, mail, unified_diff
+from upstream_diff.diff import mail
 
 jax.config.parse_flags_with_absl()
 
@@ -54,14 +54,11 @@ class InstalledTest(fake_jax_tree.FakeTreeTestCase):
     for path, text in after.items():
       self.assertStartsWith(path, "jax/")  # there are no tests and documents
       self.assertNotIn("jax_patch", text)
-      compile(text, path, "exec")
-    root = self.tmp / "installed"
-    fake_jax_tree.write(root, before)
-    diff = unified_diff(files)
-    apply_to(root, diff)
-    self.assertEqual(fake_jax_tree.read(root), after)
-    apply_to(root, diff, "--reverse")
-    self.assertEqual(fake_jax_tree.read(root), before)
+    stock, patched = self.tmp / "stock", self.tmp / "patched"
+    fake_jax_tree.write(stock, before)
+    fake_jax_tree.write(patched, before)
+    check.apply_checked(stock, patched, files)
+    self.assertEqual(fake_jax_tree.read(patched), after)
 
   def test_command(self):
     out = self.tmp / "a.diff"
@@ -163,21 +160,6 @@ class FakeTreeTest(fake_jax_tree.FakeTreeTestCase):
     self.assertIn('    name = "jaxpr_key_test",\n'
                   '    srcs = ["jaxpr_key_test.py"],\n',
                   self.patched("tests/BUILD"))
-
-  def test_format_patch(self):
-    self.commit_tree()
-    files = self.changed_files()
-    fake_jax_tree.write(self.tmp, {"mail": mail(
-        self.tree, files, changes.SUBJECT, changes.BODY)})
-    self.git("am", "-q", "../mail")
-    log = self.git("log", "-1", "--format=%an%n%B")
-    self.assertStartsWith(log, "A Person\nComplete jax.closure_convert")
-    for p in series.PATCHES:
-      self.assertIn(f"\n\n{p.subject}\n\n", log)
-    self.assertContainsSubset(
-        {path: new for path, (_, new) in files.items()}.items(),
-        fake_jax_tree.read(self.tree).items())
-    self.assertEmpty(self.git("status", "--porcelain"))
 
   def test_format_patch_without_author(self):
     with jtu.set_env(GIT_CONFIG_GLOBAL=os.devnull, GIT_CONFIG_NOSYSTEM="1",
@@ -282,6 +264,7 @@ class PatchesTest(jtu.JaxTestCase):
         self.assertLess(len(line), 81)
       self.assertRegex(p.body, r"#\d{4,5}")
       self.assertIn(p.note, command.notes())
+      self.assertIn(f"{p.subject}\n\n{p.body}", changes.BODY)
 
 
 class RunTestsTest(jtu.JaxTestCase):
@@ -315,15 +298,29 @@ class SeriesTest(fake_jax_tree.FakeTreeTestCase):
     super().setUp()
     self.commit_tree()
 
-  def write_series(self, name):
+  def write_series(self, name, code=0):
     """Returns the names of the patches, and their texts."""
-    code = command.main(["--series", str(self.tmp / name), "--upstream",
-                         str(self.tree)])
-    self.assertEqual(code, 0)
+    self.assertEqual(code, command.main(
+        ["--series", str(self.tmp / name), "--upstream", str(self.tree)]))
     return [*fake_jax_tree.read(self.tmp / name).items()]
 
-  def apply(self, name, file):
-    self.git("am", "-q", "--keep-non-patch", str(self.tmp / name / file))
+  def apply(self, file):
+    self.git("am", "-q", "--keep-non-patch", str(self.tmp / file))
+
+  def assertTreeIs(self, files):
+    self.assertContainsSubset(
+        {path: new for path, (_, new) in files.items()}.items(),
+        fake_jax_tree.read(self.tree).items())
+    self.assertEmpty(self.git("status", "--porcelain"))
+
+  def test_format_patch(self):
+    files = self.changed_files()
+    command.main(["--format-patch", "--upstream", str(self.tree),
+                  "-o", str(self.tmp / "whole.patch")])
+    self.apply("whole.patch")
+    self.assertTreeIs(files)
+    self.assertEqual(self.git("log", "-1", "--format=%an%n%B").strip(),
+                     f"A Person\n{changes.SUBJECT}\n\n{changes.BODY}")
 
   def test_git_am(self):
     whole = self.changed_files()
@@ -331,7 +328,7 @@ class SeriesTest(fake_jax_tree.FakeTreeTestCase):
     self.assertLen(patches, len(series.PATCHES))
     for number, (p, (file, _)) in enumerate(zip(series.PATCHES, patches), 1):
       self.assertStartsWith(file, f"000{number}-")
-      self.apply("all", file)
+      self.apply(f"all/{file}")
       self.assertEqual(self.git("log", "-1", "--format=%B").strip(),
                        f"{p.subject}\n\n{p.body}")
       for source in (self.tree / "jax").rglob("*.py"):
@@ -339,10 +336,7 @@ class SeriesTest(fake_jax_tree.FakeTreeTestCase):
       # The others, made on top of those that were merged, are the same.
       if number < len(patches):
         self.assertEqual(self.write_series(f"rest_{number}"), patches[number:])
-    self.assertContainsSubset(
-        {path: new for path, (_, new) in whole.items()}.items(),
-        fake_jax_tree.read(self.tree).items())
-    self.assertEmpty(self.git("status", "--porcelain"))
+    self.assertTreeIs(whole)
     with self.assertRaisesRegex(BaseError, "has the patch already"):
       changes.series_files(self.base())
 
@@ -361,7 +355,7 @@ class SeriesTest(fake_jax_tree.FakeTreeTestCase):
   def test_merged_with_changes(self):
     # What was changed in review has to be taken over, and not taken back.
     (file, _), *_ = self.write_series("all")
-    self.apply("all", file)
+    self.apply(f"all/{file}")
     self.replace("jax/experimental/ode.py", "def _merge(diff, nondiff):\n",
                  "def _merge(diff, nondiff):\n  assert diff\n")
     self.git("commit", "-qam", "change")
@@ -371,10 +365,7 @@ class SeriesTest(fake_jax_tree.FakeTreeTestCase):
   def test_directory_with_patches(self):
     old = {"0001-old.patch": ""}
     fake_jax_tree.write(self.tmp / "all", old)
-    code = command.main(["--series", str(self.tmp / "all"), "--upstream",
-                         str(self.tree)])
-    self.assertEqual(code, 2)
-    self.assertEqual(fake_jax_tree.read(self.tmp / "all"), old)
+    self.assertEqual(self.write_series("all", code=2), [*old.items()])
 
 
 if __name__ == "__main__":
