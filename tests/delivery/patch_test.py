@@ -12,10 +12,14 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""apply and revert rebind names in JAX, and restore them; status tells."""
+"""apply and revert rebind names in JAX, and restore them; status tells.
+
+Each definition in a mirror replaces the upstream one of its name.
+"""
 
 import concurrent.futures
 import csv
+import inspect
 import pathlib
 import re
 import sys
@@ -36,6 +40,7 @@ from jax._src import traceback_util
 from jax._src.interpreters import partial_eval as pe
 
 import jax_patch
+from jax_patch import api
 from jax_patch._delivery import patch
 
 jax.config.parse_flags_with_absl()
@@ -89,11 +94,7 @@ class ApplyTest(PatchTestCase):
     jax_patch.revert()
     self.assertStock()
     jax_patch.apply()
-    from jax_patch.custom_derivatives import closure_convert
-    from jax_patch.experimental.ode import odeint
-    for module in CONVERT_HOMES:
-      self.assertIs(module.closure_convert, closure_convert)
-    self.assertIs(ode.odeint, odeint)
+    self.assertTrue(is_patched())
     # Nothing changes that the status does not name.
     changed = changed_since(self.stock)
     homes = jax_patch.status().names.values()
@@ -155,17 +156,12 @@ class ApplyTest(PatchTestCase):
 
   def test_patched(self):
     @jax_patch.patched()
-    def fun(depth):
-      self.assertTrue(is_patched())
-      if depth:
-        fun(depth - 1)
+    def fun():
+      with self.assertRaisesRegex(ValueError, "body"), jax_patch.patched():
+        raise ValueError("body")
       self.assertTrue(is_patched())
 
-    fun(2)
-    self.assertStock()
-    with self.assertRaisesRegex(ValueError, "body"):
-      with jax_patch.patched():
-        raise ValueError("body")
+    fun()
     self.assertStock()
 
   def test_apply_and_revert_inside_of_patched(self):
@@ -176,6 +172,94 @@ class ApplyTest(PatchTestCase):
       jax_patch.revert()
       self.assertTrue(is_patched())
     self.assertStock()
+
+
+FAKE_UPSTREAM = '''
+class Rules:
+  def __init__(self): self.bwd = "old"
+  def defvjp(self, bwd): self.bwd, self.new = bwd, True
+
+def documented():
+  """Upstream's words."""
+
+def untouched(): pass
+constant = 1
+rules = Rules()
+rules.__module__ = __name__
+'''
+
+FAKE_MIRROR = '''
+from fake_upstream import rules, untouched
+import functools
+
+class _New:
+  def __init__(self, fun=None): self.fun = fun
+
+@_New
+def made_by_a_decorator(): pass
+
+@functools.wraps(print, assigned=())
+def documented():
+  """Words of its own."""
+  return "new"
+
+constant = 2
+_instance = _New()
+_another_name = documented
+rules.defvjp("new")
+'''
+
+
+class MirrorTest(PatchTestCase):
+
+  def setUp(self):
+    super().setUp()
+    directory = self.create_tempdir()
+    directory.create_file("fake_upstream.py", FAKE_UPSTREAM)
+    directory.create_file("fake_mirror.py", FAKE_MIRROR)
+    for change in (
+        mock.patch.object(sys, "path", [directory.full_path, *sys.path]),
+        mock.patch.dict(sys.modules),
+        mock.patch.dict(patch.UPSTREAM, {"fake_mirror": "fake_upstream"}),
+        mock.patch.dict(patch._rules)):
+      self.enterContext(change)
+    self.addCleanup(jax_patch.revert)
+    import fake_upstream
+    self.upstream = fake_upstream
+
+  def test_definitions(self):
+    upstream = self.upstream
+    before = {**vars(upstream)}
+    jax_patch.apply()
+    import fake_mirror
+    changed = {name for name, value in vars(upstream).items()
+               if before.get(name) is not value}
+    self.assertEqual(changed, {"documented", "_New", "made_by_a_decorator"})
+    self.assertIs(upstream._New, fake_mirror._New)
+    self.assertIsInstance(upstream.made_by_a_decorator, upstream._New)
+    self.assertEqual(upstream.documented(), "new")
+    jax_patch.revert()
+    self.assertEqual(vars(upstream), before)
+    jax_patch.apply()
+    self.assertEqual(inspect.getdoc(upstream.documented),
+                     "Upstream's words.\n\nWords of its own.")
+
+  def test_rules_of_an_upstream_object(self):
+    rules = self.upstream.rules
+    jax_patch.status()
+    self.assertIn("fake_mirror", sys.modules)
+    self.assertEqual(vars(rules).get("bwd"), "old")
+    with jax_patch.patched():
+      self.assertEqual((rules.bwd, rules.new), ("new", True))
+    self.assertEqual(rules.bwd, "old")
+    self.assertFalse(hasattr(rules, "new"))
+
+  def test_new_name_that_jax_exports(self):
+    with mock.patch.object(api, "closure_to_pytree", None, create=True):
+      with jax_patch.patched():
+        self.assertIs(jax.closure_to_pytree,
+                      jax.custom_derivatives.closure_to_pytree)
+      self.assertStock()
 
 
 class RefusalTest(PatchTestCase):
@@ -274,10 +358,14 @@ class StatusTest(PatchTestCase):
     self.assertStock()
     jax_patch.apply()
     report = jax_patch.status()
-    homes = [f"{m.__name__}.closure_convert" for m in CONVERT_HOMES]
-    name = "jax._src.custom_derivatives.closure_convert"
-    self.assertEqual(stock.names[name], dict.fromkeys(homes, "stock"))
-    self.assertEqual(report.names[name], dict.fromkeys(homes, "patched"))
+    for name, modules, before, after in (
+        ("closure_convert", CONVERT_HOMES, "stock", "patched"),
+        ("closure_to_pytree", CONVERT_HOMES[1:], "absent", "added"),
+        ("_closure_convert", CONVERT_HOMES[2:], "absent", "added")):
+      homes = [f"{m.__name__}.{name}" for m in modules]
+      name = f"jax._src.custom_derivatives.{name}"
+      self.assertEqual(stock.names[name], dict.fromkeys(homes, before))
+      self.assertEqual(report.names[name], dict.fromkeys(homes, after))
     self.assertEqual(report.names.keys(), stock.names.keys())
     self.assertIn("the patch is not applied, and can be", str(stock))
     for text in ("the patch is applied\n", f"jax {jax.__version__}",
