@@ -255,11 +255,11 @@ class MirrorTest(PatchTestCase):
     self.assertFalse(hasattr(rules, "new"))
 
   def test_new_name_that_jax_exports(self):
-    with mock.patch.object(api, "closure_to_pytree", None, create=True):
-      with jax_patch.patched():
-        self.assertIs(jax.closure_to_pytree,
-                      jax.custom_derivatives.closure_to_pytree)
-      self.assertStock()
+    with (mock.patch.object(api, "closure_to_pytree", None, create=True),
+          jax_patch.patched()):
+      self.assertIs(jax.closure_to_pytree,
+                    jax.custom_derivatives.closure_to_pytree)
+    self.assertStock()
 
 
 class RefusalTest(PatchTestCase):
