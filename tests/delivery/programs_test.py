@@ -174,17 +174,16 @@ class MainTest(ProgramTestCase):
     if not {"empty", "bad.py"} & {*args} and "missing" not in args[-1]:
       self.assertNotEmpty(json.loads(ours.stdout.splitlines()[0]))
 
-  @parameterized.parameters(("program.py",), ("-m", "package"))
-  def test_program_that_uses_jax(self, *args):
-    file = self.directory / (
-        "package/__init__.py" if "-m" in args else "program.py")
-    file.write_text(JAX_PROGRAM)
+  @parameterized.parameters(
+      ("program.py", "program.py"), ("package/__init__.py", "-m", "package"))
+  def test_program_that_uses_jax(self, file, *args):
+    self.write(file, JAX_PROGRAM)
     ours = self.run_patched(*args)
     self.assertEqual(ours.returncode, 1, ours.stderr)
     self.assertIn("NameError: name 'bad' is not defined", ours.stderr)
     frames = [line.strip().split('"')[1] for line in ours.stderr.splitlines()
               if line.strip().startswith("File ")]
-    self.assertEqual({*frames}, {str(file)})
+    self.assertEqual({*frames}, {str(self.directory / file)})
 
   def test_children(self):
     self.write("program.py", CHILDREN_PROGRAM)

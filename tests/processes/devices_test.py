@@ -170,8 +170,8 @@ def _scan_inside(y0, end, k, i):
     return _captured(y, end, c * k, i), None
   return lax.scan(step, y0 + 0 * (end + k + i), jnp.array([.25, .75]))[0]
 
-PROGRAMS = {"captured": _captured, "arguments": _arguments,
-            "scan": _scan_inside}
+PROGRAMS = {
+    "captured": _captured, "arguments": _arguments, "scan": _scan_inside}
 
 KINDS = ["forward", "grad_inside", "grad_outside", "grad_grad"]
 
@@ -247,15 +247,13 @@ class ShardMapTest(jtu.JaxTestCase):
 
   def test_two_axes(self):
     mesh = jax.make_mesh((4, 2), ("a", "b"), axis_types=(AxisType.Auto,) * 2)
-    def solve(y0, end, k, i):
-      return _captured(y0, end, k, i)[:, None]
     def formula(y0, end, k, i):
       return _formula(y0[None], end[None], k[:, None], i[0])
     y0, end, k, i = _values(NAMES)
     args = y0[:1], end[:2], k[:4], i[1:2]
     mapped = jax.shard_map(
-        solve, mesh=mesh, in_specs=(P(), P("b"), P("a"), P()),
-        out_specs=P("a", "b"))
+        lambda *args: _captured(*args)[:, None], mesh=mesh,
+        in_specs=(P(), P("b"), P("a"), P()), out_specs=P("a", "b"))
     loss = lambda f: lambda *args: jnp.sin(f(*args)).sum()
     self.check(jax.jit(jax.grad(loss(mapped), WRT))(*args),
                jax.grad(loss(formula), WRT)(*args))

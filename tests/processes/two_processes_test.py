@@ -174,10 +174,9 @@ class TwoProcessesTest(jtu.JaxTestCase):
       s.bind(("localhost", 0))
       address = f"localhost:{s.getsockname()[1]}"
       with concurrent.futures.ThreadPoolExecutor(2) as pool:
-        outputs = [*pool.map(
-            lambda i: self.run_this_file("tests", address, i), "01")]
-    for output in outputs:
-      self.assertIn("Ran 5 tests", output)
+        for output in pool.map(
+            lambda i: self.run_this_file("tests", address, i), "01"):
+          self.assertIn("Ran 5 tests", output)
 
 
 def _run_tests(address: str, process_id: str):

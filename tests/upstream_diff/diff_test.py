@@ -85,8 +85,7 @@ class FakeTreeTest(fake_jax_tree.FakeTreeTestCase):
         "### Closures", "def closure_convert", "def closure_to_pytree",
         "### After")]
     self.assertEqual(places, sorted(places))
-    self.assertNotIn("def partition_list(", new)
-    self.assertNotIn("_maybe_perturbed", new)
+    self.assertNotRegex(new, r"def partition_list\(|_maybe_perturbed")
     self.assertIn(old[old.index("\n\n### After"):], new)
     self.assertIn("  closure_convert as closure_convert,\n"
                   "  closure_to_pytree as closure_to_pytree,\n"
@@ -236,9 +235,9 @@ class RefusalTest(fake_jax_tree.FakeTreeTestCase):
       (["--series"],), (["--series", "x", "-o", "y"],),
       (["--series", "x", "--check"],), (["--series", "x", "--format-patch"],))
   def test_options_that_make_no_sense(self, args):
-    with contextlib.redirect_stderr(io.StringIO()):
-      with self.assertRaises(SystemExit):
-        command.main(args)
+    with (contextlib.redirect_stderr(io.StringIO()),
+          self.assertRaises(SystemExit)):
+      command.main(args)
 
 
 class PatchesTest(jtu.JaxTestCase):
