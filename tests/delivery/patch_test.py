@@ -160,7 +160,6 @@ class ApplyTest(PatchTestCase):
       with self.assertRaisesRegex(ValueError, "body"), jax_patch.patched():
         raise ValueError("body")
       self.assertTrue(is_patched())
-
     fun()
     self.assertStock()
 
