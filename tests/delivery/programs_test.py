@@ -147,7 +147,7 @@ class MainTest(ProgramTestCase):
 
   @parameterized.parameters(
       ("program.py", "-m", "--help", "exit"),
-      ("folder/../program.py", "raise"),
+      ("folder/../package/__main__.py", "raise"),
       ("program.py", "interrupt"),
       ("program.py", "spawn"),
       ("folder", "raise"),
