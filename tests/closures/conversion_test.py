@@ -14,10 +14,7 @@
 
 """Conversion beyond upstream's tests: effects, types, pytrees as arguments."""
 
-import copy
 import dataclasses
-import functools
-import inspect
 import warnings
 
 from absl.testing import absltest, parameterized
@@ -32,14 +29,6 @@ from jax._src import test_util as jtu
 from jax.custom_derivatives import closure_to_pytree
 
 jax.config.parse_flags_with_absl()
-
-
-@dataclasses.dataclass  # Cannot be hashed.
-class _Scale:
-  factor: object
-
-  def __call__(self, x):
-    return self.factor * x
 
 
 # A type of value that is no array: it has a hidden one.
@@ -71,29 +60,6 @@ class _Get(getattr(hijax, "HiPrim", None) or hijax.VJPHiPrimitive):
 
 class ConversionTest(jtu.JaxTestCase):
 
-  @parameterized.parameters("none", "zeros", "float0")
-  def test_int_cotangents_are_ignored(self, kind):
-    @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-    def apply(f, x, *aux):
-      return f(x, *aux)
-    def bwd(f, res, g):
-      make = dict(none=lambda a, _: None, zeros=lambda a, _: jnp.zeros_like(a),
-                  float0=lambda _, ct: ct)[kind]
-      return tuple(make(a, ct) if ct.dtype == jax.dtypes.float0 else ct
-                   for a, ct in zip(res, jax.vjp(f, *res)[1](g)))
-    apply.defvjp(lambda f, *args: (f(*args), args), bwd)
-
-    @jax.jit
-    @jax.grad
-    def f(theta, i, mask):
-      fun = lambda x: jnp.sum(jnp.where(mask, x ** i * theta, 0.))
-      converted, aux = jax.closure_convert(fun, jnp.ones(2))
-      self.assertLen(aux, 3)
-      return apply(converted, 3 * jnp.ones(2), *aux)
-
-    self.assertAllClose(f(1., 2, jnp.array([True, False])), 9.,
-                        check_dtypes=False)
-
   @parameterized.parameters(False, True)
   def test_ref(self, traced):
     def f():
@@ -122,27 +88,6 @@ class ConversionTest(jtu.JaxTestCase):
       g(1.)
       jax.effects_barrier()
       self.assertEqual(seen, [2., 3.])
-
-  @parameterized.named_parameters(
-      ("method", lambda c: _Scale(c).__call__), ("unhashable", _Scale),
-      ("Partial", lambda c: jax.tree_util.Partial(lambda c, x: c * x, c)),
-      ("linearize", lambda c: jax.linearize(lambda y: c * y, 1.)[1]))
-  def test_any_callable(self, make):
-    @jax.jit
-    def f(c):
-      converted, aux = jax.closure_convert(make(c), 1.)
-      self.assertLen(aux, 1)
-      return converted(3., *aux)
-
-    self.assertAllClose(f(2.), 6., check_dtypes=False)
-
-  def test_name(self):
-    def residual(x):
-      return x
-    converted, _ = jax.closure_convert(residual, 1.)
-    self.assertTrue(inspect.isfunction(converted))
-    self.assertEqual(converted.__name__, "residual")
-    self.assertIn("jit_residual", jax.jit(converted).lower(1.).as_text())
 
   def test_array_of_another_precision_in_a_pullback(self):
     c = np.arange(3.)
@@ -207,16 +152,6 @@ class TypesTest(jtu.JaxTestCase):
       self.assertAllClose(f(2., jnp.ones(3)), 6., check_dtypes=False)
 
 
-def _make_pytree(k=1):
-  a, n = jnp.arange(3, dtype='float32') + k, jnp.int32(k)
-  table = np.ones(3, 'float32')
-  return closure_to_pytree(
-      lambda x: jnp.sin(a * x) * n.astype('float32') + table,
-      np.ones(3, 'float32'))
-
-def _expected(k, x):
-  return jnp.sin((jnp.arange(3, dtype='float32') + k) * x) * k + 1.
-
 # Functions that call `f` in the body of another operation. `wrap` may be `jit`.
 
 def _while(f, wrap):
@@ -234,18 +169,10 @@ def _scan(f, wrap):
     return carry + jnp.sum(ys[0], 0) + ys[1][0]
   return scan
 
-def _vmap(body):
-  return lambda f, wrap: lambda x: jax.vmap(body(f, wrap))(
-      jnp.stack([x, 2. * x])).sum(0)
-
 _BODIES = {
     "scan": _scan, "while": _while, "cond": _cond,
-    "switch": lambda f, wrap: lambda x: lax.switch(
-        jnp.int32(x[0]), [f, jnp.cos, wrap(lambda x: f(x + 1.))], x),
     "nested": lambda f, wrap: wrap(lambda x: lax.scan(
-        lambda x, _: (_cond(f, wrap)(x), None), x, length=2)[0]),
-    "remat": lambda f, wrap: jax.checkpoint(f), "vmap": _vmap(_scan),
-    "vmap_of_while": _vmap(_while), "vmap_of_cond": _vmap(_cond)}
+        lambda x, _: (_cond(f, wrap)(x), None), x, length=2)[0])}
 
 
 class PytreeTest(jtu.JaxTestCase):
@@ -287,23 +214,6 @@ class PytreeTest(jtu.JaxTestCase):
     with config.enable_checks(False), self.assertWarnsRegex(
         FutureWarning, r"hoisted value 0 is of type float.*\[\] instead of"):
       self.assertAllClose(f(), 2., check_dtypes=False)
-
-  def test_tree_map_vmap_and_copy(self):
-    f, g, x = _make_pytree(1), _make_pytree(3), jnp.full(3, .5, 'float32')
-    is_int = lambda x: x.dtype == 'int32'
-    mean = jax.tree.map(lambda x, y: ((x + y) / 2).astype(x.dtype), f, g)
-    self.assertAllClose(mean(x), _expected(2, x))
-
-    fs = jax.tree.map(
-        lambda x: jnp.arange(4, dtype='int32') if is_int(x) else x, f)
-    axes = jax.tree.map(lambda x: 0 if is_int(x) else None, f)
-    out = jax.vmap(lambda f, x: f(x), (axes, None))(fs, x)
-    sin = _expected(1, x) - 1.
-    self.assertAllClose(out, jnp.stack([n * sin + 1. for n in range(4)]))
-
-    for h in copy.copy(f), copy.deepcopy(f):
-      self.assertEqual(jax.tree.structure(f), jax.tree.structure(h))
-      self.assertAllClose(h(x), _expected(1, x))
 
 
 if __name__ == '__main__':

@@ -23,7 +23,6 @@ failure is the same in each run, and is shrunk.
 """
 
 import collections
-import itertools
 import os
 import types
 
@@ -34,12 +33,9 @@ import numpy as np
 
 import jax
 import jax.numpy as jnp
-from jax import lax
 from jax._src import test_util as jtu
 from jax.custom_derivatives import closure_to_pytree
-from jax.experimental.ode import odeint
 
-from called_functions import CALLED
 from program_steps import (
     COMBINATORS, NUMBERS, over, Pair, STEPS, TRANSFORMED, TRANSFORMING,
     UNSTABLE)
@@ -215,42 +211,6 @@ class EqualityTest(jtu.JaxTestCase):
     p, q = pair
     self.assertNotEqual(convert(p, to_pytree), convert(q, to_pytree))
     self.check_fresh(p, to_pytree)
-
-  def test_big_constants(self):
-    # Too big to compare by value, and held by arrays that come and go.
-    a = np.ones(500, 'float32')
-    for make in (
-        lambda b: lambda x: x * b, lambda b: jax.jit(lambda x: x * b),
-        lambda b: lambda x: lax.fori_loop(0, 2, lambda _, x: x * b, x)):
-      for as_array in np.asarray, jnp.asarray:
-        converted = [jax.closure_convert(make(as_array(k * a)), a)[0]
-                     for k in range(9)]
-        for f, g in itertools.combinations(converted, 2):
-          self.assertNotEqual(f, g)
-
-
-class CacheTest(jtu.JaxTestCase):
-
-  @parameterized.parameters(
-      "vjp_in_scan", "callback_of_a_method", "custom_root", "root_custom_vjp",
-      "tree_in_tree", "odeint")
-  def test_odeint_compiles_nothing(self, name):
-    y0, ts = jnp.full((3, 3), .5), jnp.array([0., 1e-3])
-    def solve(a):
-      return odeint(lambda y, t: -a * CALLED[name](y), y0, ts)[-1, 0, 0]
-
-    def reference(a):
-      # One step of Euler's method, which is exact enough for this time.
-      return y0[0, 0] - ts[-1] * a * CALLED[name](y0)[0, 0]
-
-    for f, expected in (solve, reference), (
-        jax.grad(solve), jax.grad(reference)):
-      for a in .25, .5:
-        f(jnp.array(a))
-      with jtu.count_jit_and_pmap_lowerings() as count:
-        out = f(jnp.array(.75))
-      self.assertEqual(count(), 0)
-      self.assertAllClose(out, expected(jnp.array(.75)), rtol=1e-4, atol=1e-5)
 
 
 if __name__ == "__main__":

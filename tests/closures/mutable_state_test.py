@@ -18,8 +18,6 @@ A converted function compares by the identity of the user's functions in it. An
 object to which they refer may have changed since an earlier conversion.
 """
 
-import collections
-import dataclasses
 import functools
 import types
 
@@ -29,9 +27,7 @@ import numpy as np
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jax._src import core
 from jax._src import test_util as jtu
-from jax._src.state.types import AbstractRef
 from jax.experimental.ode import odeint
 
 jax.config.parse_flags_with_absl()
@@ -45,10 +41,6 @@ def call(f, *args):
 @functools.partial(jax.jit, static_argnums=0)
 def gradient(f, *args):
   return jax.grad(f)(*args)
-
-@jax.jit
-def gradient_of_tree(f, *args):
-  return jax.grad(lambda *args: f(*args))(*args)
 
 def convert(f, *args):
   return jax.closure_convert(f, *args)[0]
@@ -161,9 +153,6 @@ _ODD_VALUES = {
     "objects": lambda: np.array([None]), "generator": lambda: iter([1.]),
     "containing_itself": _containing_itself, "deep": _deep, "lies": _Lies}
 
-_SUBCLASSES = [(float, 1.), (complex, 1j), (str, "a"), (bytes, b"a"), (int, 1),
-               (tuple, (1,)), (frozenset, (1,)), (np.float64, 1.)]
-
 
 class RulesTest(jtu.JaxTestCase):
 
@@ -175,18 +164,6 @@ class RulesTest(jtu.JaxTestCase):
       f = convert(_RULES[kind](table), 1.)
       table[0] = value
       self.assertEqual(gradient(f, 1.), value)
-
-  def test_state_that_changes(self):
-    # JAX traces a rule once and takes it for pure, as `jit` does a function. A
-    # rule that is made anew for each closure is another function.
-    make = lambda: with_jvp(lambda p, t: (1. * p[0], t[0] * k))
-    shared = make()
-    for k in VALUES:
-      for f, expected in (shared, VALUES[0]), (make(), k):
-        fun = lambda x: f(x)
-        self.assertEqual(gradient(convert(fun, 1.), 1.), expected)
-        tree = jax.custom_derivatives.closure_to_pytree(fun, 1.)
-        self.assertEqual(gradient_of_tree(tree, 1.), expected)
 
   @parameterized.parameters(*_ODD_VALUES)
   def test_odd_value(self, name):
@@ -201,14 +178,6 @@ class RulesTest(jtu.JaxTestCase):
     exec("rule = lambda p, t: (p[0], 3. * t[0])", variables)
     self.assertEqual(gradient(convert(with_jvp(variables["rule"]), 1.), 1.), 3.)
 
-  @parameterized.parameters(*_SUBCLASSES)
-  def test_equal_values_with_other_attributes(self, base, value):
-    for k in VALUES:
-      static = type(f"My_{base.__name__}", (base,), {})(value)
-      static.rule = _Owner([k]).rule
-      f = convert(lambda x: _nondiff((static,), x), 1.)
-      self.assertEqual(gradient(f, 1.), k)
-
   def test_partial_that_lets_go_of_an_object(self):
     # The next object can be given its id.
     converted = set()
@@ -222,65 +191,16 @@ class RulesTest(jtu.JaxTestCase):
 
 class CallbacksTest(jtu.JaxTestCase):
 
-  @parameterized.product(kind=list(_CALLBACKS), fresh=[True, False])
-  def test_callback_of_a_list(self, kind, fresh):
-    table = [1.]
+  @parameterized.product(kind=list(_CALLBACKS), fresh=[True, False],
+                         make=[list, np.array])
+  def test_callback_of_a_table(self, kind, fresh, make):
+    # Unlike a rule, a callback sees what the table is when it is called.
+    table = make([1.])
     for value in VALUES:
-      table = [1.] if fresh else table
+      table = make([1.]) if fresh else table
       f = convert(_CALLBACKS[kind](table), 1.)
       table[0] = value
       self.assertEqual(call(f, 1.), value)
-
-  @parameterized.parameters(np.multiply, jnp.multiply)
-  def test_array_changed_after_the_conversion(self, multiply):
-    # Unlike a rule, a callback sees what the array is when it is called.
-    x = jnp.ones(2, 'float32')
-    for a in [np.full(2, 2., 'float32') for _ in range(2)]:
-      f = functools.partial(multiply, a)
-      converted = convert(lambda x: jax.pure_callback(f, x, x), x)
-      self.assertAllClose(call(converted, x), 2. * x)
-      a[0] = 9.
-
-
-class ParametersTest(jtu.JaxTestCase):
-
-  def test_attributes_of_ffi_calls(self):
-    target = jax.ffi.ffi_call("target", _SCALAR)
-    functions = [
-        convert(lambda x: target(x, options={"a": v}), 1.) for v in (
-            0., -0., 1, True, 1., np.int32(1))]
-    self.assertLen(set(functions), len(functions))
-
-  def test_kind_of_a_reference(self):
-    def make(kind):
-      ref = AbstractRef(jax.typeof(jnp.float32(1)), kind=kind)
-      return convert(lambda x: probe_p.bind(x, ref=ref), 1.)
-    probe_p = core.Primitive("probe")
-    probe_p.def_abstract_eval(lambda x, ref: x)
-    self.assertEqual(make("a"), make("a"))
-    self.assertNotEqual(make("a"), make(None))
-
-  def test_named_tuple_with_its_own_iteration(self):
-    class Pair(collections.namedtuple("Pair", "a b")):
-      __slots__ = ()
-      __iter__ = lambda self: iter(())
-
-    make = lambda *pair: convert(lambda x: _nondiff_vjp(Pair(*pair), x), 1.)
-    self.assertEqual(make(1, 2), make(1, 2))
-    self.assertNotEqual(make(1, 2), make(1, 3))
-
-  def test_metadata_of_outputs(self):
-    @functools.partial(jax.tree_util.register_dataclass,
-                       data_fields=["value"], meta_fields=["info"])
-    @dataclasses.dataclass
-    class Node:
-      value: object
-      info: object
-
-    for k in VALUES:  # Equal to every other.
-      info = convert(lambda x: Node(x, _EqualOwner(k)), 1.)(1.).info
-      self.assertEqual(info.table, k)
-
 
 class PassedAgainTest(jtu.JaxTestCase):
 
@@ -308,15 +228,6 @@ class PassedAgainTest(jtu.JaxTestCase):
       else:
         out = convert(fun, 1.)(1.)
       self.assertAllClose(out, k, check_dtypes=False, rtol=1e-2)
-
-  def test_array_of_a_jitted_function_changed_and_changed_back(self):
-    buffer = np.ones(2, 'float32')
-    jitted = jax.jit(lambda x: (x * buffer).sum())
-    before = convert(lambda x: jitted(x), 1.)
-    buffer[:] = 5.
-    call(before, 1.)  # What this gives depends on when JAX reads the array.
-    buffer[:] = 1.
-    self.assertEqual(call(convert(lambda x: jitted(x), 1.), 1.), 2.)
 
   def test_array_without_dimensions_of_a_jitted_function(self):
     # It is a literal of the program, which closures over equal arrays share.

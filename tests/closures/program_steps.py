@@ -60,6 +60,16 @@ _EQUAL = Equal(2)
 Pair = collections.namedtuple('Pair', 'a b')
 Riap = collections.namedtuple('Riap', 'a b')
 
+class Silent(Pair):
+  """Has items that its iteration does not yield."""
+  __slots__ = ()
+  __iter__ = lambda self: iter(())
+
+def two_of_a_subclass(value):
+  # They are equal, and can have different attributes.
+  subclass = type('Subclass', (type(value),), {})
+  return subclass(value), subclass(value)
+
 NUMBERS = [0., -0., 0, False, 1., 1, True, 1j, 2., float('inf'), float('nan'),
            bits(0), bits(0x80000000), bits(0x7fc00000), bits(0x7fc00001),
            np.float16(1), np.float32(1), np.int8(1), np.uint8(1), np.int32(1)]
@@ -69,7 +79,10 @@ OBJECTS = [*NUMBERS, np.uint64(0x7ff8000000000001).view('float64').item(),
            Riap(1, 2), Equal(1), _EQUAL, Equal(1).method, _EQUAL.method,
            _EQUAL.other,
            functools.partial(max, 1), functools.partial(max, True),
-           functools.partial(max, key=1), np.dtype('float32'), float, int]
+           functools.partial(max, key=1), np.dtype('float32'), float, int,
+           Silent(1, 2), Silent(1, 3), *two_of_a_subclass(1.),
+           *two_of_a_subclass(1j), *two_of_a_subclass(b'a'),
+           *two_of_a_subclass((1,)), *two_of_a_subclass(frozenset([1]))]
 ARRAYS = [np.full((3, 3), v, 'float32')
           for v in (0., -0., 2., 3., bits(0x7fc00000), bits(0x7fc00001))] + [
     np.ones((3, 1), 'float32'), np.ones((1, 3), 'float32'),

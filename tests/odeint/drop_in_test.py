@@ -140,7 +140,7 @@ CALLS = dict(
 GRADIENTS = (
     "float16_beside_float32", "float32_of_float64", "float64_of_float32",
     "float32_state_float64_time", "complex",
-    "nested_output", "list_for_dict", "none_leaf", "empty_leaf",
+    "nested_output", "list_for_dict", "none_leaf", "empty_leaf", "one_time",
     "numpy_scalar", "none_argument", "function_argument", "nested_solve")
 
 # Those that also run in 64 bits.

@@ -16,7 +16,7 @@
 
 from functools import partial
 
-from absl.testing import absltest, parameterized
+from absl.testing import absltest
 import numpy as np
 
 import jax
@@ -31,18 +31,6 @@ T = np.array([0., 1.])
 
 
 class OdeintMoreTest(jtu.JaxTestCase):
-
-  @parameterized.parameters(True, False)
-  def test_second_derivatives_with_int(self, captured):
-    def f(theta, i):
-      dynamics = lambda y, t, *args: -theta * jnp.array([9., .5])[
-          args[0] if args else i] * y
-      args = () if captured else (i,)
-      return odeint(dynamics, 2., jnp.array([0., 1.5]), *args)[-1]
-
-    ans = jax.jit(jax.grad(jax.grad(f)))(.7, jnp.int32(1))
-    self.assertAllClose(ans, 2. * .75 ** 2 * jnp.exp(-.7 * .75),
-                        check_dtypes=False, rtol=1e-3)
 
   def test_grads_against_finite_differences(self):
     def f(y0, theta, i):
@@ -62,12 +50,6 @@ class OdeintMoreTest(jtu.JaxTestCase):
     y0_bar, i_bar = jax.grad(f, argnums=(0, 1), allow_int=True)(1., 2)
     self.assertAllClose(y0_bar, jnp.exp(-2.), check_dtypes=False, rtol=1e-5)
     self.assertEqual(i_bar.dtype, jax.dtypes.float0)
-
-  def test_one_time(self):
-    f = lambda y0, k: odeint(lambda y, t: -k * y, y0, jnp.array([1.]))
-    self.assertAllClose(f(jnp.ones(2), 3.), jnp.ones((1, 2)))
-    grads = jax.grad(lambda *args: f(*args).sum(), (0, 1))(jnp.ones(2), 3.)
-    self.assertAllClose(grads, (jnp.ones(2), 0.), check_dtypes=False)
 
   def test_symbolic_number_of_times(self):
     n, = export.symbolic_shape("n", constraints=["n >= 2"])
