@@ -89,10 +89,6 @@ def _tree(x):
 def _cubic_root(solve):
   return lambda x: solve(lambda z: z ** 3 + z - x, jnp.ones_like(x))
 
-def _root_in_root(solve):
-  return lambda x: solve(
-      lambda z: _cubic_root(solve)(x * z) + z - x, jnp.ones_like(x))
-
 def _custom_root(x):
   return lax.custom_root(lambda z: z ** 3 + z - x, jnp.ones_like(x),
                          root_straight_through,
@@ -117,9 +113,6 @@ CALLED = {
     "custom_root": _custom_root,
     **{f"root_{way}": _cubic_root(solve) for way, solve in WAYS.items()},
     "tree": _tree,
-    "root_in_root": _root_in_root(WAYS["custom_jvp"]),
-    "tree_in_tree": lambda x: _call_tree(closure_to_pytree(
-        lambda z: _tree(x * z), x), x),
     "odeint": lambda x: odeint(
         lambda z, t: -x * z, x, jnp.array([0., .1]))[-1],
 }

@@ -222,15 +222,6 @@ STEPS = dict(
         lambda x: x @ e.c, x, *[
             functools.partial(lambda u, f, b: b * u, u) for u in v]),
                (2., 2.), (3., 2.), (2., 3.)),
-    linalg=over(
-        lambda x, e, f: f(e.c @ e.c.T + jnp.eye(3, dtype='float32'), x),
-        jnp.linalg.solve, lambda m, x: jnp.linalg.inv(m) @ x,
-        lambda m, x: jnp.linalg.cholesky(m) @ x,
-        lambda m, x: jnp.linalg.qr(m)[1] @ x,
-        lambda m, x: jnp.linalg.eigh(m)[0] * x,
-        lambda m, x: jnp.linalg.svd(m, compute_uv=False) * x,
-        lambda m, x: jax.scipy.linalg.expm(m) @ x,
-        lambda m, x: jax.scipy.sparse.linalg.cg(m, x)[0]),
     called=over(lambda x, e, f: f(x), *CALLED.values()),
     metadata=over(lambda x, e, v: xla_metadata.set_xla_metadata(
         **v)(lax.sin)(x), dict(a='1'), dict(a='2'), dict(b='1')),
