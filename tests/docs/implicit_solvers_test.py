@@ -61,21 +61,6 @@ class ImplicitSolversTest(jtu.JaxTestCase):
     rtol = 1e-9 if jax.config.jax_enable_x64 else 1e-4
     self.assertAllClose(x, y, rtol=rtol, atol=rtol, check_dtypes=False)
 
-  @parameterized.product(solver=[*SOLVERS], transform=["vmap", "scan"])
-  def test_gradient(self, solver, transform):
-    def loss(solve, a, i):
-      return jnp.sum(jnp.cos(solve(coupled(a, i), START)))
-    def total(a):
-      one = functools.partial(loss, SOLVERS[solver])
-      i = jnp.arange(3)
-      if transform == "vmap":
-        return jnp.sum(jax.vmap(one, (None, 0))(a, i))
-      return lax.scan(lambda s, i: (s + one(a, i), None), 0. * a[0, 0], i)[0]
-    expected = jax.jit(jax.grad(lambda a: sum(
-        loss(solvers.newton, a, i) for i in range(3))))
-    a = jnp.array(A)
-    self.assertClose(jax.grad(total)(a), expected(a))
-
   @parameterized.parameters(
       ("find_root", jax.jacrev, jax.jacrev),
       ("custom_root", jax.jacrev, jax.jacfwd),
