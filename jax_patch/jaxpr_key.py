@@ -87,6 +87,8 @@ class _KeyBuilder:
   def part(self, x):
     # What JAX holds. It does not change the containers that it made.
     t = type(x)
+    if t in (int, bool, str, bytes) or x is None:  # Most are, so this is first.
+      return t, x
     if t in (tuple, list, set, frozenset, dict):
       return t, *map(self.part, x.items() if t is dict else x)
     if t is PyTreeDef:
