@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Replaces a helper of odeint's mirror on jaxlib 0.10 and its XLA."""
+"""Replaces a helper of odeint's mirror on a jaxlib before 0.11.1."""
 
 import types
 
@@ -23,10 +23,11 @@ from jax.flatten_util import ravel_pytree
 
 
 def replace_in(mirror: types.ModuleType) -> None:
-  # Its CPU backend drops optimization barriers before it fuses operations, so
-  # that the mirror's barriers do nothing. Negating each part of a concatenation
-  # keeps the backend from confusing the parts.
-  if hasattr(mirror, "_ravel") and jaxlib.version.__version_info__ < (0, 11):
+  # The CPU backend of that XLA drops optimization barriers before it fuses
+  # operations, so that the mirror's barriers do nothing. Negating each part of a
+  # concatenation keeps the backend from confusing the parts.
+  is_old = jaxlib.version.__version_info__ < (0, 11, 1)
+  if is_old and hasattr(mirror, "_ravel"):
     mirror._ravel = _ravel
 
 
