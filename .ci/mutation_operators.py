@@ -33,8 +33,8 @@ from cosmic_ray.mutating import mutate_code
 from cosmic_ray.operators.operator import Operator
 from parso.python import tree
 
-FILES = ("jax_patch/custom_derivatives.py", "jax_patch/jaxpr_key.py",
-         "jax_patch/experimental/ode.py")
+FILES = ("jax_patch/custom_derivatives.py", "jax_patch/hashable_array.py",
+         "jax_patch/jaxpr_key.py", "jax_patch/experimental/ode.py")
 # One or two replacements for each operator of Python.
 OPERATORS = """
     AddNot NumberReplacer RemoveDecorator ZeroIterationForLoop

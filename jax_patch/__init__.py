@@ -26,6 +26,7 @@ file                         purpose
 ===========================  ==================================================
 ``custom_derivatives.py``    mirror of ``jax/_src/custom_derivatives.py``
 ``jaxpr_key.py``             mirror of ``jax/_src/jaxpr_key.py``, a new file
+``hashable_array.py``        mirror of ``jax/_src/hashable_array.py``
 ``experimental/ode.py``      mirror of ``jax/experimental/ode.py``
 ``api.py``                   the mirrors' names in ``jax/__init__.py``
 ``_edit.py``                 lets a mirror change one expression of a function

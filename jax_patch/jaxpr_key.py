@@ -12,7 +12,10 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Keys of jaxprs, which are equal only if the programs compute the same."""
+"""Keys of jaxprs, which are equal only if the programs compute the same.
+
+Names of variables and source locations do not enter. Arrays of JAX enter by
+identity, because reading them would wait for a device."""
 
 import functools
 import types
@@ -20,12 +23,12 @@ import types
 import numpy as np
 
 from jax._src import core
-from jax._src import hashable_array
 from jax._src import literals
 from jax._src import util
 from jax._src.basearray import Array
 from jax._src.interpreters import partial_eval as pe
 from jax._src.tree_util import Partial, PyTreeDef
+from jax_patch.hashable_array import FrozenArray
 
 
 class JaxprKey:
@@ -35,8 +38,6 @@ class JaxprKey:
 _intern = util.weak_value_interner(lambda *parts: JaxprKey())
 
 def jaxpr_key(jaxpr: core.Jaxpr, *rest) -> JaxprKey:
-  # Names of variables and source locations do not enter. Arrays of JAX enter by
-  # identity, because reading them would wait for a device.
   builder = _KeyBuilder()
   try:
     key = _intern(*builder.jaxpr(jaxpr), *map(builder.part, rest))
@@ -44,21 +45,6 @@ def jaxpr_key(jaxpr: core.Jaxpr, *rest) -> JaxprKey:
     key = JaxprKey()
   key.held, key.arrays = builder.held, builder.arrays
   return key
-
-class FrozenArray(hashable_array.HashableArray):
-  # Compares bit by bit, also with an array, and hashes a sample.
-  def __hash__(self):
-    x, words = self.val, _words(self.val)
-    return hash((x.dtype, x.shape, words[::words.size // 64 + 1].tobytes()))
-
-  def __eq__(self, other):
-    x, y = self.val, getattr(other, "val", other)
-    return (isinstance(y, np.ndarray) and x.dtype == y.dtype
-            and x.shape == y.shape and np.array_equal(_words(x), _words(y)))
-
-def _words(x):
-  x = np.ascontiguousarray(x).ravel().view(np.uint8)
-  return x if x.size % 8 else x.view(np.uint64)
 
 _SCALARS = {float, complex, *literals.typed_scalar_types,
             *np.sctypeDict.values()} - {np.void}
@@ -71,14 +57,12 @@ _ATTRIBUTES = {
     "VJPHiPrimitive": ("in_avals_flat", "in_tree", "params"),
     "Traced": ("jaxpr", "in_tree", "out_tree", "_consts"),
     "WrappedFun": ("f", "transforms", "params", "in_type")}
-_MEMOIZED = pe._memoize(lambda: None).__code__
 
 class _KeyBuilder:
 
   def __init__(self):
-    self.held = []
+    self.held, self.keys = [], {}  # the keys of nested jaxprs and functions
     self.arrays = []  # of NumPy, in nested programs, each with its copy
-    self.keys = {}  # by jaxpr or function
 
   def identity(self, x):
     self.held.append(x)
@@ -92,8 +76,7 @@ class _KeyBuilder:
     if t in (tuple, list, set, frozenset, dict):
       return t, *map(self.part, x.items() if t is dict else x)
     if t is PyTreeDef:
-      # The metadata belongs to its class, but for the list of keys of a dict.
-      data = x.node_data()
+      data = x.node_data()  # JAX makes only the list of the keys of a dict.
       known = self.part if data and data[0] is dict else self.value
       return known(data), self.part(x.children())
     if isinstance(x, core.Tracer):  # Its type is all that is used later.
@@ -123,10 +106,8 @@ class _KeyBuilder:
     if isinstance(x, Array) or str(home).partition(".")[0] != "jax":
       return self.identity(x)
     if is_function or isinstance(x, core.Jaxpr):
-      if x not in self.keys:
-        parts = self.function(x) if is_function else self.jaxpr(x)
-        self.keys[x] = _intern(*parts)
-      return self.keys[x]
+      parts = self.function if is_function else self.jaxpr
+      return self.keys.get(x) or self.keys.setdefault(x, _intern(*parts(x)))
     names = getattr(t, "__dataclass_fields__", None)
     for base in t.__mro__:
       names = _ATTRIBUTES.get(base.__name__, names)
@@ -136,29 +117,30 @@ class _KeyBuilder:
 
   def function(self, f):
     cells = [c.cell_contents for c in f.__closure__ or ()]
-    if f.__code__ is _MEMOIZED:  # What it remembers does not matter.
+    if f.__code__ in pe._memoize.__code__.co_consts:  # Its memo is left out.
       return self.part(cells[f.__code__.co_freevars.index("fn")]),
     return map(self.part, (f.__code__, f.__defaults__, f.__kwdefaults__, cells))
 
   def jaxpr(self, jaxpr):
     number = {}
 
-    def atom(a):
-      if isinstance(a, core.Literal):
-        if isinstance(a.val, np.ndarray):  # Its owner can change it.
-          self.arrays.append((a.val, FrozenArray(a.val)))
-          a.val = a.val[()]
-        return a.aval, self.part(a.val)
-      if a in number:
+    def read(a):
+      if isinstance(a, core.Var):
         return number[a]
-      number[a] = len(number)
+      if isinstance(a.val, np.ndarray):  # Its owner can change it.
+        self.arrays.append((a.val, FrozenArray(a.val)))
+        a.val = a.val[()]
+      return a.aval, self.part(a.val)
+
+    def write(v):
+      number[v] = len(number)
       # The equality of references ignores their kind.
-      return a.aval if type(a.aval) is core.ShapedArray else self.part(a.aval)
+      return v.aval if type(v.aval) is core.ShapedArray else self.part(v.aval)
 
     parts = [*map(self.part, jaxpr.consts), len(jaxpr.constvars),
-             *map(atom, [*jaxpr.constvars, *jaxpr.invars])]
+             *map(write, [*jaxpr.constvars, *jaxpr.invars])]
     for e in jaxpr.eqns:
-      parts += (len(e.invars), *map(atom, e.invars), e.primitive, e.ctx,
+      parts += [len(e.invars), *map(read, e.invars), e.primitive, e.ctx,
                 *e.params, *map(self.part, e.params.values()),
-                *map(atom, e.outvars))
-    return *parts, len(jaxpr.outvars), *map(atom, jaxpr.outvars)
+                *map(write, e.outvars)]
+    return *parts, len(jaxpr.outvars), *map(read, jaxpr.outvars)

@@ -225,7 +225,7 @@ def _attributes(text: str) -> set[tuple[str, str]]:
 def _export(base: Base, path: str, text: str) -> Files:
   # New public names of a private module appear in its public twin.
   twin = path.replace("/_src", "")
-  if twin == path or path not in MODULES:
+  if twin == path or path not in MODULES or not base.exists(twin):
     return {}
   old = base.read(twin)
   names = [node.name for node in tree_of(text).body

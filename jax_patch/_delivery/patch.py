@@ -25,7 +25,7 @@ from collections.abc import Iterator
 import contextlib
 import dataclasses
 import functools
-import importlib
+import importlib.util
 import inspect
 import os
 import re
@@ -45,6 +45,7 @@ TESTED_JAX = ">=0.10.2,<0.13"
 
 # Maps each mirror to its upstream module.
 UPSTREAM = {
+    "jax_patch.hashable_array": "jax._src.hashable_array",
     "jax_patch.custom_derivatives": "jax._src.custom_derivatives",
     "jax_patch.experimental.ode": "jax.experimental.ode",
 }
@@ -307,8 +308,9 @@ def _plan() -> tuple[_Binding, ...]:
       old, new = vars(home).get(name, ABSENT), vars(module)[name]
       _check_parameters(definition, old)
       homes = ["jax"] if name in on_jax else []
-      if name[0] != "_":
-        homes.append(upstream.replace("._src", ""))  # the public module
+      public = upstream.replace("._src", "")
+      if name[0] != "_" and importlib.util.find_spec(public):
+        homes.append(public)
       for h in dict.fromkeys([*homes, upstream]):
         owner = _import(h)
         found = vars(owner).get(name, ABSENT)

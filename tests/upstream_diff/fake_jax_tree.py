@@ -59,6 +59,14 @@ def linear_call(fun):  # This   stays as it is.
   return fun
 '''
 
+FILES["jax/_src/hashable_array.py"] = '''\
+import numpy as np
+
+
+class HashableArray:
+  val: np.ndarray
+'''
+
 FILES["jax/custom_derivatives.py"] = '''\
 from jax._src.custom_derivatives import (
   closure_convert as closure_convert,
@@ -166,6 +174,10 @@ pytype_strict_library(
     deps = [
         ":core",
     ],
+)
+
+pytype_strict_library(
+    name = "hashable_array",
 )
 
 pytype_strict_library(

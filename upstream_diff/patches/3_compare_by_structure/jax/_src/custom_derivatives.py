@@ -27,7 +27,8 @@ from jax._src.tree_util import tracing_registry, tree_flatten, tree_unflatten
 from jax._src.util import (
     merge_lists, partition_list, safe_map, safe_zip, split_list,
     weakref_lru_cache)
-from jax_patch.jaxpr_key import FrozenArray, jaxpr_key
+from jax_patch.hashable_array import FrozenArray
+from jax_patch.jaxpr_key import jaxpr_key
 
 map = safe_map
 zip = safe_zip

@@ -33,7 +33,8 @@ from jax._src.util import (
     merge_lists, partition_list, safe_map, safe_zip, split_list)
 from jax_patch.custom_derivatives import (
     _conversion_cache, _warn_of_other_types)
-from jax_patch.jaxpr_key import FrozenArray, jaxpr_key
+from jax_patch.hashable_array import FrozenArray
+from jax_patch.jaxpr_key import jaxpr_key
 
 map = safe_map
 zip = safe_zip
