@@ -59,6 +59,7 @@ SETS = {"A": UPSTREAM, "B": OTHERS, "C": LONG}
 # The suites that kill most mutants of a file run first.
 FIRST = {"custom_derivatives.py": ("custom_api", "conversion", "mutable_state"),
          "jaxpr_key.py": ("jaxpr_key", "equality", "mutable_state"),
+         "hashable_array.py": ("jaxpr_key", "mutable_state"),
          "ode.py": ("ode_test", "odeint_test")}
 
 

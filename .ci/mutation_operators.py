@@ -51,7 +51,7 @@ LEFT_OUT = [
     ("DropItem",
      r"flatten\(|rest = |arrays = |setdefault|enumerate\(|itemgetter|lax\.scan|"
      r"return (converted|fun|flat|ys|\(|t_bar)|\(y0, time|, t\[0\]|\(ts, args|"
-     r"custom_vjp_primal|\(ys\[i\]|init_carry = |key\.held|arrays\.append"),
+     r"custom_vjp_primal|\(ys\[i\]|init_carry = |(key|self)\.held, |arrays\.append"),
     ("NumberReplacer", "static_argnums"),  # DropItem does it.
     # Any sample will do for a hash, so a mutant with another one is equivalent.
     (".*", r"size // 64"),

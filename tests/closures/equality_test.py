@@ -182,12 +182,15 @@ class EqualityTest(jtu.JaxTestCase):
         (f, *_), (g, *_) = f, g
       self.assertEqual((f, hash(f)), (g, hash(g)), p)
 
-  def test_every_two_variants_differ(self):
+  def check_all_differ(self, programs):
     program_of = {}
-    for p in one_step_programs():
+    for p in programs:
       self.assertIs(program_of.setdefault(convert(p), p), p)
       self.check_fresh(p)
       self.check_fresh(p, to_pytree=True)
+
+  def test_every_two_variants_differ(self):
+    self.check_all_differ(one_step_programs())
 
   # These are to be JAX's defaults.
   @parameterized.parameters(
@@ -197,11 +200,11 @@ class EqualityTest(jtu.JaxTestCase):
     if not hasattr(jax.config, flag):
       self.skipTest("this JAX lacks the flag")
     with jtu.global_config_context(**{flag: True}):
-      for p in one_step_programs():
-        if any(family in ("constant", "captured", "rule", "nondiff", "called")
-               for family, _, _ in p[2]):
-          self.check_fresh(p)
-          self.check_fresh(p, to_pytree=True)
+      self.check_all_differ([
+          p for p in one_step_programs() if any(
+              family in ("constant", "captured", "rule", "nondiff", "primal",
+                         "called")
+              for family, _, _ in p[2])])
 
   @hypothesis.settings(
       derandomize=True, deadline=None, max_examples=NUM_PAIRS,

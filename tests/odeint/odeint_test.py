@@ -72,6 +72,25 @@ class OdeintMoreTest(jtu.JaxTestCase):
       self.assertEqual(seen[0], 0.)
       self.assertGreater(len(seen), 6)
 
+  def test_adjoint_takes_all_options(self):
+    def num_calls(**options):
+      calls = []
+      def dynamics(y, t):
+        jax.debug.callback(lambda: calls.append(0))
+        return jnp.sin(5. * t) * y
+      _, vjp = jax.vjp(
+          lambda y0: odeint(dynamics, y0, jnp.array(T), **options)[-1], 1.)
+      jax.effects_barrier()
+      calls.clear()
+      vjp(1.)
+      jax.effects_barrier()
+      return len(calls)
+
+    default = num_calls()
+    for options in dict(rtol=.1), dict(atol=.1), dict(mxstep=1):
+      self.assertLess(num_calls(**options), default)
+    self.assertGreater(num_calls(hmax=1e-3), default)
+
   def test_captured_ref(self):
     calls = jax.new_ref(jnp.zeros((), 'int32'))
     def dynamics(y, t):
