@@ -88,7 +88,7 @@ class OdeintMoreTest(jtu.JaxTestCase):
 
     default = num_calls()
     for options in dict(rtol=.1), dict(atol=.1), dict(mxstep=1):
-      self.assertLess(num_calls(**options), default)
+      self.assertLess(2 * num_calls(**options), default)
     self.assertGreater(num_calls(hmax=1e-3), default)
 
   def test_captured_ref(self):
