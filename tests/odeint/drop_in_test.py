@@ -109,6 +109,8 @@ CALLS = dict(
     # Weak types, NumPy, arguments.
     weak_state=call(decay, jnp.asarray(1.)),
     strong_derivative=call(lambda y, t: np.float32(-.5) * y, jnp.asarray(1.)),
+    weak_time=call(lambda y, t: -y * jnp.isinf(HALF * (1e5 * t)),
+                   t=.5 * jnp.arange(3), **COARSE),
     numpy_scalar=call(decay, np.float64(1.)),
     numpy_time=call(forced, t=np.linspace(0., 1., 5)[::2]),
     one_time=call(decay, t=T[:1]),
