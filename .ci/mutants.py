@@ -201,7 +201,8 @@ def table(args):
                   for ms in (tried, alive_a, alive_b, equivalent))
     if n:
       lines.append(
-          f"| {file or 'all'} | {n} | {e} | {n - a} ({(n - a) / (n - e):.1%}) | "
+          f"| {file or 'all'} | {n} | {e} | "
+          f"{n - a} ({(n - a) / (n - e):.1%}) | "
           f"{n - b} ({(n - b) / (n - e):.1%}) |")
   if len(tried) < len(mutants):
     lines.append(f"\n{len(mutants) - len(tried)} mutants were not tried.")
