@@ -103,7 +103,7 @@ def closure_to_pytree(fun: Callable, *example_args, **example_kwargs
                       ) -> Partial:
   """Makes a function a pytree of the values that it captures.
 
-  Its leaves are all arrays that ``fun`` captures, also concrete ones. So it can
+  Its leaves are the arrays that ``fun`` captures, also concrete ones. So it can
   be an argument of transformed functions. Functions that differ in the
   values of those arrays alone have the same treedef, and what was compiled for
   one serves all:
