@@ -131,7 +131,7 @@ def closure_to_pytree(fun: Callable, *example_args, **example_kwargs
   return Partial(*_closure_convert(
       fun, example_args, example_kwargs, to_pytree=True))
 
-def _closure_convert(fun, args, kwargs, to_pytree=False):
+def _closure_convert(fun, args, kwargs, to_pytree=False, warn=True):
   in_flat, in_tree = tracing_registry.flatten((args, kwargs))
   in_avals = tuple(map(core.typeof, in_flat))
   called = fun
@@ -141,17 +141,17 @@ def _closure_convert(fun, args, kwargs, to_pytree=False):
   cached = []
   if not config.check_tracer_leaks.value and type(called) in (
       types.FunctionType, _jax.PjitFunction):
-    cached = _conversion_cache(fun, in_tree, in_avals, to_pytree)
+    cached = _conversion_cache(fun, in_tree, in_avals, to_pytree, warn)
   converted, hoisted, arrays = cached or (None, [], [])
   if converted is None or any(copy != x for x, copy in arrays):
     debug = debug_info("closure_convert", fun, args, kwargs)
     converted, hoisted, arrays = _closure_convert_for_avals(
-        fun, in_tree, in_avals, debug, to_pytree)
+        fun, in_tree, in_avals, debug, to_pytree, warn)
     if not any(isinstance(x, core.Tracer) for x in hoisted):
       cached[:] = converted, hoisted, arrays
   return converted, list(hoisted)
 
-def _closure_convert_for_avals(fun, in_tree, in_avals, debug_info, to_pytree):
+def _closure_convert_for_avals(fun, in_tree, in_avals, debug_info, to_pytree, warn):
   # Only constants that are inputs of the jaxpr can be hoisted.
   with config.use_simplified_jaxpr_constants(False):
     closed_jaxpr, out_avals = pe.trace_to_jaxpr_nocache(
@@ -170,7 +170,7 @@ def _closure_convert_for_avals(fun, in_tree, in_avals, debug_info, to_pytree):
   closure_consts, const_args = partition_list(is_hoisted, consts)
   num_consts = len(const_args)
   key = jaxpr_key(jaxpr, is_hoisted, partition_list(is_hoisted, frozen)[0],
-                  in_tree, out_tree, debug_info.func_name, to_pytree)
+                  in_tree, out_tree, debug_info.func_name, to_pytree, warn)
 
   def converted_fun(*args, **kwargs):
     if any(copy != x for x, copy in key.arrays):
@@ -190,7 +190,8 @@ def _closure_convert_for_avals(fun, in_tree, in_avals, debug_info, to_pytree):
              f"hoisted value(s), but got {len(args) + len(const_args)} in all.")
       raise TypeError(msg)
     values = [*merge_lists(is_hoisted, closure_consts, const_args), *all_args]
-    _warn_of_other_types(jaxpr, is_hoisted, values)
+    if warn:
+      _warn_of_other_types(jaxpr, is_hoisted, values)
     out_flat = core.eval_jaxpr(jaxpr, (), *values)
     return tree_unflatten(out_tree, out_flat)
 

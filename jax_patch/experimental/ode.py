@@ -25,8 +25,9 @@ from jax._src import core
 from jax._src.interpreters import partial_eval as pe
 from jax.experimental.ode import _odeint
 from jax.flatten_util import ravel_pytree
-from jax.tree_util import tree_leaves, tree_map
+from jax.tree_util import Partial, tree_leaves, tree_map
 from jax_patch._edit import edited
+from jax_patch.custom_derivatives import _closure_convert
 
 
 def odeint(func, y0, t, *args, rtol=1.4e-8, atol=1.4e-8, mxstep=jnp.inf, hmax=jnp.inf):
@@ -43,18 +44,21 @@ def odeint(func, y0, t, *args, rtol=1.4e-8, atol=1.4e-8, mxstep=jnp.inf, hmax=jn
   ts = core.typeof(t)
   time = t[0] if isinstance(t, core.Tracer) else jax.ShapeDtypeStruct(
       (), ts.dtype, weak_type=ts.weak_type)
+  # The types in which the solver computes can be others than those of y0 and t
+  convert = lambda **kwargs: _closure_convert(
+      func, (y0, time, *args), {}, warn=False, **kwargs)
   # Passing the closure as a pytree argument lets jit reuse one compilation
-  closure = custom_derivatives.closure_to_pytree(func, y0, time, *args)
+  closure = Partial(*convert(to_pytree=True))
   values, tree = jax.tree.flatten((y0, t, args, closure))
   if any(core.typeof(x).manual_axis_type.varying for x in values):
     # In shard_map, all that the loops carry must vary over the same axes
     y0, t, args, _ = jax.tree.unflatten(tree, core.auto_insert_reshard(*values))
     func, time = _hoist_casts(func, y0, t[0], *args), t[0]
-    closure = custom_derivatives.closure_to_pytree(func, y0, time, *args)
+    closure = Partial(*convert(to_pytree=True))
   traced = [x for x in tree_leaves(closure) if isinstance(x, core.Tracer)]
   if _committed_devices(closure) - _committed_devices((y0, t, args, traced)):
     # Captured arrays must not choose the devices, and constants do not
-    converted, consts = custom_derivatives.closure_convert(func, y0, time, *args)
+    converted, consts = convert()
     return _odeint_wrapper(converted, rtol, atol, mxstep, hmax, y0, t, *args, *consts)
   return _odeint_wrapper(_call_closure, rtol, atol, mxstep, hmax, y0, t, closure, *args)
 

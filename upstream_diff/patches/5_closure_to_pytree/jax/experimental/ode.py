@@ -15,10 +15,10 @@
 
 import jax
 import jax.numpy as jnp
-from jax import custom_derivatives
 from jax._src import core
 from jax.experimental.ode import _odeint_wrapper
-from jax.tree_util import tree_leaves
+from jax.tree_util import Partial, tree_leaves
+from jax_patch.custom_derivatives import _closure_convert
 from jax_patch.experimental.ode import _call_closure, _committed_devices
 
 
@@ -33,11 +33,14 @@ def odeint(func, y0, t, *args, rtol=1.4e-8, atol=1.4e-8, mxstep=jnp.inf, hmax=jn
   ts = core.typeof(t)
   time = t[0] if isinstance(t, core.Tracer) else jax.ShapeDtypeStruct(
       (), ts.dtype, weak_type=ts.weak_type)
+  # The types in which the solver computes can be others than those of y0 and t
+  convert = lambda **kwargs: _closure_convert(
+      func, (y0, time, *args), {}, warn=False, **kwargs)
   # Passing the closure as a pytree argument lets jit reuse one compilation
-  closure = custom_derivatives.closure_to_pytree(func, y0, time, *args)
+  closure = Partial(*convert(to_pytree=True))
   traced = [x for x in tree_leaves(closure) if isinstance(x, core.Tracer)]
   if _committed_devices(closure) - _committed_devices((y0, t, args, traced)):
     # Captured arrays must not choose the devices, and constants do not
-    converted, consts = custom_derivatives.closure_convert(func, y0, time, *args)
+    converted, consts = convert()
     return _odeint_wrapper(converted, rtol, atol, mxstep, hmax, y0, t, *args, *consts)
   return _odeint_wrapper(_call_closure, rtol, atol, mxstep, hmax, y0, t, closure, *args)
