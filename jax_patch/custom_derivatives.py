@@ -103,14 +103,12 @@ def closure_to_pytree(fun: Callable, *example_args, **example_kwargs
                       ) -> Partial:
   """Makes a function a pytree of the values that it captures.
 
-  Its leaves are the arrays that ``fun`` captures, also concrete ones. So it can
-  be an argument of transformed functions. Functions that differ in the
-  values of those arrays alone have the same treedef, and what was compiled for
-  one serves all:
+  Its leaves are the arrays that ``fun`` captures, also concrete ones. Functions
+  that differ in the values of those arrays alone have the same treedef, and what
+  was compiled for one serves all:
 
   >>> import jax
   >>> import jax.numpy as jnp
-
   >>> def line(slope):
   ...   return jax.custom_derivatives.closure_to_pytree(lambda x: slope * x, 1.)
   >>> call_at_two = jax.jit(lambda f: f(2.))
@@ -141,7 +139,8 @@ def _closure_convert(fun, args, kwargs, to_pytree=False, warn=True):
   cached = []
   if not config.check_tracer_leaks.value and type(called) in (
       types.FunctionType, _jax.PjitFunction):
-    cached = _conversion_cache(fun, in_tree, in_avals, to_pytree, warn)
+    code = getattr(called, "__code__", None)  # which a reload replaces
+    cached = _conversion_cache(fun, code, in_tree, in_avals, to_pytree, warn)
   converted, hoisted, arrays = cached or (None, [], [])
   if converted is None or any(copy != x for x, copy in arrays):
     debug = debug_info("closure_convert", fun, args, kwargs)
@@ -219,5 +218,4 @@ def _warn_of_other_types(jaxpr, is_hoisted, values):
         f"In a call of {jaxpr.debug_info.func_src_info}, {' and '.join(changed)}"
         ". This evaluates the program that was traced for the example arguments, "
         "which can be wrong at other types, and will become an error. Convert "
-        "the function for the types that it is called with.", FutureWarning,
-        stacklevel=3)
+        "the function for these types.", FutureWarning, stacklevel=3)

@@ -19,6 +19,10 @@ from jax._src.hashable_array import HashableArray
 
 class FrozenArray(HashableArray):
   # Compares bit by bit, also with an array, and hashes a sample.
+  def __init__(self, val):
+    self.val = val.copy()  # of the same type, which can be weak
+    self.val.setflags(write=False)
+
   def __hash__(self):
     x, words = self.val, _words(self.val)
     return hash((x.dtype, x.shape, words[::words.size // 64 + 1].tobytes()))

@@ -14,8 +14,7 @@
 
 """Keys of jaxprs, which are equal only if the programs compute the same.
 
-Names of variables and source locations do not enter. Arrays of JAX enter by
-identity, because reading them would wait for a device."""
+Arrays of JAX enter by identity: reading them would wait for a device."""
 
 import functools
 import types
@@ -50,9 +49,10 @@ _SCALARS = {float, complex, *literals.typed_scalar_types,
             *np.sctypeDict.values()} - {np.void}
 # The attributes that determine what JAX makes anew in each trace, by its class.
 _ATTRIBUTES = {
-    "AbstractRef": ("inner_aval", "memory_space", "kind"),
+    "AbstractRef": ("inner_aval", "memory_space", "kind"),  # == ignores kind
     "ClosedRule": ("rule",), "FrozenDict": ("_d",),
     "DynamicJaxprTrace": (), "EqualStore": (), "Store": (),
+    "Hashable": ("val",), "Unhashable": ("val",),
     "HiPrim": ("in_avals_flat", "in_tree", "params"),
     "VJPHiPrimitive": ("in_avals_flat", "in_tree", "params"),
     "Traced": ("jaxpr", "in_tree", "out_tree", "_consts"),
@@ -93,12 +93,10 @@ class _KeyBuilder:
       return t, x
     if t in _SCALARS:
       return t, getattr(x, "dtype", None), np.asarray(x).tobytes()
-    if t in (functools.partial, Partial):
-      return t, *map(self.value, (x.func, x.args, *x.keywords.items()))
+    if t in (functools.partial, Partial) and not x.keywords:
+      return t, *map(self.value, (x.func, x.args))
     if t in (types.MethodType, types.BuiltinMethodType):
       return self.value((getattr(x, "__func__", x.__qualname__), x.__self__))
-    if t in (util.Hashable, util.Unhashable):
-      return self.value(x.val)
     if issubclass(t, tuple) and not hasattr(x, "__dict__"):
       return self.identity(t), *map(self.value, tuple.__iter__(x))
     is_function = t is types.FunctionType
@@ -111,8 +109,9 @@ class _KeyBuilder:
     names = getattr(t, "__dataclass_fields__", None)
     for base in t.__mro__:
       names = _ATTRIBUTES.get(base.__name__, names)
-    if names is not None:
-      return t, *[self.part(getattr(x, n)) for n in names]
+    if names is not None:  # What wraps a user's value has it as "val".
+      known = self.value if "val" in names else self.part
+      return t, *[known(getattr(x, n)) for n in names]
     return self.identity(x) if t.__eq__ is object.__eq__ else x
 
   def function(self, f):
@@ -128,13 +127,13 @@ class _KeyBuilder:
       if isinstance(a, core.Var):
         return number[a]
       if isinstance(a.val, np.ndarray):  # Its owner can change it.
-        self.arrays.append((a.val, FrozenArray(a.val)))
-        a.val = a.val[()]
+        self.arrays.append((a.val, copy := FrozenArray(a.val)))
+        a.val = copy.val
+        return a.aval, a.val.dtype, a.val.tobytes()
       return a.aval, self.part(a.val)
 
     def write(v):
       number[v] = len(number)
-      # The equality of references ignores their kind.
       return v.aval if type(v.aval) is core.ShapedArray else self.part(v.aval)
 
     parts = [*map(self.part, jaxpr.consts), len(jaxpr.constvars),

@@ -86,8 +86,7 @@ def _call_closure(y, t, closure, *args):
 def _ravel(tree):
   if len(tree_leaves(tree)) == 1:
     return ravel_pytree(tree)
-  # XLA's CPU backend can confuse the operands that it fuses with a concatenation,
-  # such as the cotangents of two arrays that func indexes
+  # XLA's CPU backend can confuse operands that it fuses with a concatenation
   barrier = partial(tree_map, lax.optimization_barrier)
   flat, unravel = ravel_pytree(barrier(tree))
   return flat, lambda x: barrier(unravel(x))

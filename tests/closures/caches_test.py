@@ -44,7 +44,6 @@ def call_static(f, *args):
 def call_tree(f, *args):
   return f(*args)
 
-
 # Each makes a function of a number that depends on a value which is not an
 # array of JAX. The values are given beside it.
 _VALUES = {

@@ -101,6 +101,19 @@ class ConversionTest(jtu.JaxTestCase):
 
 class TypesTest(jtu.JaxTestCase):
 
+  def test_literals_keep_their_types(self):
+    product = lambda x, i: x * i
+    fun = jax.jit(lambda x: jax.grad(product, (0, 1), allow_int=True)(2 * x, 3))
+    f = jax.closure_convert(fun, 1.)[0]
+    for g in jax.jit(f), fun, jax.vmap(f, axis_size=2, in_axes=None):
+      bar, zero = g(1.)
+      self.assertEqual((jnp.asarray(bar).weak_type, zero.dtype),
+                       (True, jax.dtypes.float0))
+    with jax.enable_x64(True):
+      x = jnp.arange(2)
+      f = jax.closure_convert(lambda x: 3 * x, x)[0]
+    self.assertAllClose(f(x), 3 * np.arange(2), check_dtypes=False)
+
   def test_hijax_type(self):
     hidden = _Hidden(jnp.ones(3))
     get = _Get(hidden)

@@ -45,7 +45,6 @@ def gradient(f, *args):
 def convert(f, *args):
   return jax.closure_convert(f, *args)[0]
 
-
 # Rules whose factor is the item of a list.
 
 class _Owner:
@@ -71,9 +70,6 @@ class _EqualOwner(_Owner):
 def _rule(table, primals, tangents):
   return 1. * primals[0], table[0] * tangents[0]
 
-def _rule_of_keyword(primals, tangents, table):
-  return _rule(table, primals, tangents)
-
 def with_jvp(rule):
   f = jax.custom_jvp(lambda x: 1. * x)
   f.defjvp(rule)
@@ -96,8 +92,6 @@ _RULES = {
     "method": lambda l: with_jvp(_Owner(l).rule),
     "callable": lambda l: with_jvp(_Owner(l)),
     "partial": lambda l: with_jvp(functools.partial(_rule, l)),
-    "partial_of_keyword": lambda l: with_jvp(
-        functools.partial(_rule_of_keyword, table=l)),
     "Partial": lambda l: with_jvp(jax.tree_util.Partial(_rule, l)),
     "jit": lambda l: with_jvp(jax.jit(_Owner(l).rule)),
     "wrapped": lambda l: with_jvp(
@@ -124,7 +118,6 @@ _CALLBACKS = {
     "io": lambda l: lambda x: jax.experimental.io_callback(
         functools.partial(_callback, l), _SCALAR, x),
 }
-
 
 # Values of types that JAX does not know, or which contain themselves.
 
@@ -156,9 +149,12 @@ _ODD_VALUES = {
 
 class RulesTest(jtu.JaxTestCase):
 
-  @parameterized.parameters(*_RULES)
-  def test_rule_of_equal_lists(self, kind):
+  @parameterized.product(
+      kind=list(_RULES), flag=["custom_jvp3", "custom_vjp3", None])
+  def test_rule_of_equal_lists(self, kind, flag):
     # They are equal at the conversion, and differ when the rule is traced.
+    if hasattr(jax.config, f"jax_{flag}"):
+      self.enterContext(jtu.global_config_context(**{f"jax_{flag}": True}))
     for value in VALUES:
       table = [1.]
       f = convert(_RULES[kind](table), 1.)
@@ -178,16 +174,6 @@ class RulesTest(jtu.JaxTestCase):
     exec("rule = lambda p, t: (p[0], 3. * t[0])", variables)
     self.assertEqual(gradient(convert(with_jvp(variables["rule"]), 1.), 1.), 3.)
 
-  def test_partial_that_lets_go_of_an_object(self):
-    # The next object can be given its id.
-    converted = set()
-    for k in [*VALUES] * 9:
-      static = functools.partial(max, key=_Owner([k]))
-      f = convert(lambda x: _nondiff((static,), x), 1.)
-      static.keywords.clear()
-      self.assertNotIn(f, converted)
-      converted.add(f)
-
 
 class CallbacksTest(jtu.JaxTestCase):
 
@@ -201,6 +187,14 @@ class CallbacksTest(jtu.JaxTestCase):
       f = convert(_CALLBACKS[kind](table), 1.)
       table[0] = value
       self.assertEqual(call(f, 1.), value)
+
+  def test_keyword_of_a_partial(self):
+    add = lambda x, y: x + y
+    for value in VALUES:
+      callback = functools.partial(add, y=np.float32(0))
+      self.assertEqual(call(convert(_pure(callback), 1.), 1.), 1.)
+      callback.keywords["y"] = np.float32(value)
+
 
 class PassedAgainTest(jtu.JaxTestCase):
 
@@ -236,6 +230,12 @@ class PassedAgainTest(jtu.JaxTestCase):
     converted = [convert(lambda x: f(x), 1.) for f in jitted]
     arrays[0][...] = 5.
     self.assertEqual(converted[1](1.), 1.)
+
+  def test_code_of_a_function(self):  # as IPython replaces it
+    fun = lambda x: 2. * x
+    self.assertEqual(convert(fun, 1.)(1.), 2.)
+    fun.__code__ = (lambda x: 3. * x).__code__
+    self.assertEqual(convert(fun, 1.)(1.), 3.)
 
   def test_method_and_callable_object(self):
     # Stock JAX remembers both, and gives the old number.

@@ -92,7 +92,6 @@ ARRAYS = [np.full((3, 3), v, 'float32')
 
 _CONSTANTS = dict(numpy=ARRAYS[2], jax=jnp.array(ARRAYS[2] + 1))
 
-
 # Custom rules.
 
 def double(x):
@@ -124,16 +123,15 @@ _vjp_nondiff.defvjp(lambda n, x: (2. * x, None), lambda n, r, g: (n * g,))
 
 _shared_rule = lambda ps, ts: (ps[0], ts[0])
 
-def _with_shared_rule(x, fun, pack=identity):
+def _with_shared_rule(fun, x):
   f = jax.custom_jvp(fun)
   f.defjvp(_shared_rule)
-  return f(pack(x))
+  return f(x)
 
 def _vmap_rule(x, e, v):
   f = jax.custom_batching.custom_vmap(double)
   f.def_vmap(lambda size, batched, x: (x * v, True))
   return f(x)
-
 
 # Steps without bodies.
 
@@ -242,10 +240,9 @@ STEPS = dict(
     nondiff=over(lambda x, e, v: v[0](v[1], x), *[
         (f, n) for f in (_jvp_nondiff, _vjp_nondiff) for n in NUMBERS]),
     primal=over(
-        lambda x, e, v: _with_shared_rule(x, *v), (lambda x: 2. * x,),
-        (lambda x: 3. * x,), (lambda x: 2. * x[0], lambda x: [x]), *[
-            ((lambda c: lambda x: c * x)(c),) for c in map(
-                jnp.asarray, ARRAYS[2:4])]),
+        lambda x, e, f: _with_shared_rule(f, x), lambda x: 2. * x,
+        lambda x: 3. * x, *[(lambda c: lambda x: c * x)(c) for c in map(
+            jnp.asarray, ARRAYS[2:4])]),
     linear_call=over(lambda x, e, v: jax.custom_derivatives.linear_call(
         lambda r, x: x * v[0], lambda r, x: x * v[1], (), x),
                      (2., 2.), (3., 2.), (2., 3.)),

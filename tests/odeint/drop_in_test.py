@@ -141,19 +141,18 @@ CALLS = dict(
 # Those among them for which stock's gradient works too.
 GRADIENTS = (
     "float16_beside_float32", "float32_of_float64", "float64_of_float32",
-    "float32_state_float64_time", "complex",
-    "nested_output", "list_for_dict", "none_leaf", "empty_leaf", "one_time",
-    "numpy_scalar", "none_argument", "function_argument", "nested_solve")
+    "float32_state_float64_time", "complex", "nested_output", "list_for_dict",
+    "none_leaf", "empty_leaf", "one_time", "numpy_scalar", "none_argument",
+    "function_argument", "nested_solve")
 
 # Those that also run in 64 bits.
 X64 = (
     "float16", "float16_argument", "float16_beside_float32",
-    "float64_of_float32", "float32_state_float64_time",
-    "complex", "python_complex", "python_int_leaf",
-    "int_argument", "numpy_output", "python_output", "weak_state",
-    "strong_derivative", "numpy_scalar", "numpy_time", "python_argument",
-    "captured_matrix", "numpy_options", "under_jit", "under_half_captured",
-    "gradient_of_complex")
+    "float64_of_float32", "float32_state_float64_time", "complex",
+    "python_complex", "python_int_leaf", "int_argument", "numpy_output",
+    "python_output", "weak_state", "strong_derivative", "numpy_scalar",
+    "numpy_time", "python_argument", "captured_matrix", "numpy_options",
+    "under_jit", "under_half_captured", "gradient_of_complex")
 
 def _captured(k):
   return odeint(lambda y, t: -k * y, ONES, T)

@@ -54,7 +54,7 @@ exec('''
 def function(x, y=None, z=None, first=True):
   return (lambda y=y, *, z=z: x) if first else (lambda y=y, *, z=z: x)
 
-class Unhashable:
+class NoHash:
   __eq__ = lambda self, other: True
 ''', of_jax)
 
@@ -164,7 +164,7 @@ class JaxprKeyTest(jtu.JaxTestCase):
         lambda: np.float32(1e3), lambda: np.datetime64(1, 's'), lambda: array,
         lambda: str(1000), lambda: str(1000).encode(), lambda: frozenset([1e3]),
         lambda: Point((1e3,)), lambda: [[1e3], {'a': 1e3}, {1e3}],
-        lambda: functools.partial(f, 1e3, x=Point(1e3)), lambda: state.method,
+        lambda: functools.partial(f, 1e3, Point(1e3)), lambda: state.method,
         lambda: jax.tree_util.Partial(f, 1e3), lambda: log.append,
         lambda: util.Hashable(1e3), lambda: util.Unhashable(1e3),
         lambda: jax.P('i'), lambda: core.ShapedArray((3,), np.dtype('int8')),
@@ -178,7 +178,7 @@ class JaxprKeyTest(jtu.JaxTestCase):
     for make in (
         State, lambda: lambda x: x, lambda: functools.partial(print, []),
         lambda: util.Unhashable({}), lambda: np.zeros((), 'i4,i4')[()],
-        lambda: jax.tree.structure(Node()), lambda: loop, of_jax['Unhashable'],
+        lambda: jax.tree.structure(Node()), lambda: loop, of_jax['NoHash'],
         lambda: jnp.ones(3), *[functools.partial(type('Subclass', (t,), {}), 1)
                                for t in (int, str, Point)]):
       self.assertNotEqual(convert_with(make()), convert_with(make()))

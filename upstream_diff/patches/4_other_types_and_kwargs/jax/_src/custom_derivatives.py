@@ -55,7 +55,8 @@ def closure_convert(fun: Callable, *example_args, **example_kwargs
   cached = []
   if not config.check_tracer_leaks.value and type(called) in (
       types.FunctionType, _jax.PjitFunction):
-    cached = _conversion_cache(fun, in_tree, in_avals)
+    code = getattr(called, "__code__", None)  # which a reload replaces
+    cached = _conversion_cache(fun, code, in_tree, in_avals)
   converted_fun, hoisted, arrays = cached or (None, [], [])
   if converted_fun is None or any(copy != x for x, copy in arrays):
     debug = debug_info("closure_convert", fun, example_args, example_kwargs)
