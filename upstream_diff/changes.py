@@ -16,6 +16,7 @@
 
 import ast
 
+from jax_patch._delivery.patch import PRIVATE
 from upstream_diff import documents
 from upstream_diff import series
 from upstream_diff.base import Base, BaseError, bound_names, parse
@@ -225,7 +226,7 @@ def _attributes(text: str) -> set[tuple[str, str]]:
 def _export(base: Base, path: str, text: str) -> Files:
   # New public names of a private module appear in its public twin.
   twin = path.replace("/_src", "")
-  if twin == path or path not in MODULES or not base.exists(twin):
+  if twin == path or MODULES.get(path) in {None, *PRIVATE}:
     return {}
   old = base.read(twin)
   names = [node.name for node in tree_of(text).body

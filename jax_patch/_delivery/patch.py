@@ -25,7 +25,7 @@ from collections.abc import Iterator
 import contextlib
 import dataclasses
 import functools
-import importlib.util
+import importlib
 import inspect
 import os
 import re
@@ -49,6 +49,8 @@ UPSTREAM = {
     "jax_patch.custom_derivatives": "jax._src.custom_derivatives",
     "jax_patch.experimental.ode": "jax.experimental.ode",
 }
+# Those whose names no public module exports.
+PRIVATE = {"jax._src.hashable_array"}
 # A module that upstream does not have yet.
 _NEW = {"jax_patch.jaxpr_key": "jax._src.jaxpr_key"}
 # Defines nothing, and imports the names that `jax` itself exports.
@@ -308,9 +310,8 @@ def _plan() -> tuple[_Binding, ...]:
       old, new = vars(home).get(name, ABSENT), vars(module)[name]
       _check_parameters(definition, old)
       homes = ["jax"] if name in on_jax else []
-      public = upstream.replace("._src", "")
-      if name[0] != "_" and importlib.util.find_spec(public):
-        homes.append(public)
+      if name[0] != "_" and upstream not in PRIVATE:
+        homes.append(upstream.replace("._src", ""))  # the public module
       for h in dict.fromkeys([*homes, upstream]):
         owner = _import(h)
         found = vars(owner).get(name, ABSENT)

@@ -295,7 +295,7 @@ class RefusalTest(PatchTestCase):
       self.assertRefused(f"{module.__name__}.{name}", found)
     self.assertStock()
 
-  @parameterized.parameters("jax.experimental.ode", "jax_patch.jaxpr_key",
+  @parameterized.parameters("jax.custom_derivatives", "jax_patch.jaxpr_key",
                             "jax_patch.experimental.ode", "jax_patch.api")
   def test_module_that_cannot_be_imported(self, name):
     with mock.patch.dict(sys.modules, {name: None}):
